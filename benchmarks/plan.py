@@ -1,0 +1,83 @@
+"""What there is to run: experiments' rows times seeds, each once however many experiments share it, with its run id and whether it is done."""
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.experiments import NAMES
+from benchmarks.profiles import Profile
+from captioning.bad_input import BadInput
+from captioning.config import RunConfig, run_id
+from captioning.records import read_record
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table. `problem`: why it cannot run here (weights that are not to be had), else ""."""
+
+    run_id: str
+    label: str
+    config: RunConfig
+    experiments: tuple[str, ...]
+    problem: str = ""
+
+    def entry(self) -> dict:
+        return {"run_id": self.run_id, "name": self.config.name, "label": self.label, "experiments": list(self.experiments)}
+
+
+def choose_experiments(only: list[str]) -> dict[str, set[str]]:
+    """--only EXPERIMENT or EXPERIMENT:RUN -> experiment -> names of its runs (empty: all)."""
+    chosen: dict[str, set[str]] = {}
+    for text in only or NAMES:
+        experiment, _, name = text.partition(":")
+        if experiment not in NAMES:
+            raise BadInput(f"--only {text}: no experiment {experiment!r}; there are {', '.join(NAMES)}")
+        chosen.setdefault(experiment, set())
+        if name:
+            chosen[experiment].add(name)
+    return chosen
+
+
+def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[str], weights: str, data_fingerprint: str) -> list[Run]:
+    """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`."""
+    from captioning.trunks import locate
+
+    rows: dict[RunConfig, tuple[str, list[str]]] = {}
+    for experiment, names in choose_experiments(only).items():
+        found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
+        if experiment == "encoders":
+            found += [(_own_name(e), dataclasses.replace(profile.base, name=_own_name(e), encoder=e)) for e in own_encoders]
+        unknown = names - {config.name for _, config in found}
+        if unknown:
+            raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
+        for label, config in found:
+            if not names or config.name in names:
+                rows.setdefault(config, (label, []))[1].append(experiment)
+    if weights == "none":
+        rows = {dataclasses.replace(config, pretrained=False): value for config, value in rows.items()}
+    plan = []
+    for config, (label, experiments) in rows.items():
+        try:
+            source, problem = locate(config.encoder, config.pretrained, weights), ""
+            hashes = {"weights": source.weights_sha256, "encoder_file": source.file_sha256}
+        except BadInput as error:
+            hashes, problem = {"weights": "not to be had"}, str(error)
+        for seed in range(seeds):
+            seeded = dataclasses.replace(config, seed=seed)
+            plan.append(Run(run_id(seeded, data=data_fingerprint, **hashes), label, seeded, tuple(experiments), problem))
+    return plan
+
+
+def is_done(folder: Path, run: Run) -> bool:
+    """A finished record of this very run lies in results/<profile>. A half-written or failed one is no record."""
+    try:
+        return read_record(folder / "runs" / f"{run.run_id}.json")["status"] == "finished"
+    except BadInput:
+        return False
+
+
+def _own_name(encoder: str) -> str:
+    if ".py:" not in encoder:
+        raise BadInput(f"--encoder {encoder}: give path/to/file.py:factory (named models are rows of the experiment already)")
+    return encoder.rsplit(":", 1)[1].replace("_", "-")

@@ -1,0 +1,45 @@
+"""How large a run is: a profile is a data set and the settings that all its runs share. Experiments change only what they ask about."""
+
+from dataclasses import dataclass
+
+from captioning.bad_input import BadInput
+from captioning.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`data`: what --data is when nobody gives one ("" where it must be given). `photos`: pictures that may not be published with results."""
+
+    name: str
+    data: str
+    photos: bool
+    base: RunConfig
+
+
+# Settings of the demo were found by hand on the validation scenes; reports/LOG.md has what was tried.
+DEMO = RunConfig(
+    encoder="demo_convnext",
+    embed_dim=128,
+    attention_dim=128,
+    hidden_dim=128,
+    dropout=0.3,
+    minimum_count=1,
+    epochs=10,
+    decoder_lr=3e-3,
+    warmup_steps=50,
+)
+# The paper's decoder; grid 7 as in the paper, whatever the encoder's own grid is.
+PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100)
+
+PROFILES = {
+    "demo": Profile("demo", "demo", photos=False, base=DEMO),
+    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS),
+    "flickr30k": Profile("flickr30k", "", photos=True, base=PHOTOGRAPHS),
+    "coco": Profile("coco", "", photos=True, base=PHOTOGRAPHS),
+}
+
+
+def profile_named(name: str) -> Profile:
+    if name not in PROFILES:
+        raise BadInput(f"--profile {name}: choose {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -1,0 +1,210 @@
+"""A checkpoint is a folder: model.safetensors, config.json and, for resuming, state.pt (read with weights_only=True). Never a pickled module.
+
+An encoder that was fetched from elsewhere and stayed frozen is not stored: config.json holds its exact tag and hash, model.safetensors the
+regions of one fixed drawn picture, and loading compares those: a differently rounded copy of the same weights passes, another net is an error.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from captioning.atomic import atomic_write
+from captioning.bad_input import BadInput
+from captioning.config import RunConfig
+from captioning.vocabulary import Vocabulary
+
+SCHEMA = 1
+PROBE = "probe.regions"
+# Relative distance of the probe's regions: rounding weights to fp16 gives about 1e-3, another net about 1.
+PROBE_TOLERANCE = 0.05
+
+
+def probe_picture(size: int) -> np.ndarray:
+    """The fixed drawn picture, uint8 (size,size,3): gradients, stripes and a disc, in integer arithmetic."""
+    y, x = np.mgrid[0:size, 0:size] * 256 // size
+    picture = np.stack([x, y, (x * y // 64) % 256], -1)
+    picture[(x // 32 + y // 16) % 3 == 0] //= 2
+    picture[(x - 96) ** 2 + (y - 144) ** 2 < 64**2] = (230, 60, 40)
+    return picture.astype(np.uint8)
+
+
+def probe_regions(encoder):
+    """Regions (R,D) of the fixed picture, in eval mode on the encoder's device."""
+    import torch
+
+    picture = torch.from_numpy(probe_picture(encoder.preprocessing.size)).unsqueeze(0).to(encoder.mean.device)
+    training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        regions = encoder(encoder.scale(picture))[0].cpu()
+    encoder.train(training)
+    return regions
+
+
+def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabulary, facts: dict) -> None:
+    """Write model.safetensors and config.json, both complete before either is renamed. facts: run_id, data, epoch, scores and the like."""
+    from safetensors.torch import save
+
+    encoder = model.encoder
+    stored = not (encoder.frozen and encoder.source.kind in ("timm", "file") and encoder.source.weights_sha256 != "none")
+    if encoder.source.kind == "file" and encoder.frozen:
+        stored = False  # a user's file may load weights of its own; which, only its regions tell
+    tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
+    if not stored:
+        tensors[PROBE] = probe_regions(encoder).half().contiguous()
+    weights = save(tensors)
+    description = {
+        "schema": SCHEMA,
+        **facts,
+        "config": dataclasses.asdict(config),
+        "vocabulary": list(vocabulary.words),
+        "preprocessing": encoder.preprocessing.to_dict(),
+        "encoder": {
+            "name": encoder.source.name,
+            "tag": encoder.source.tag if encoder.source.kind != "file" else encoder.source.name,
+            "kind": encoder.source.kind,
+            "weights_sha256": encoder.source.weights_sha256,
+            "file_sha256": encoder.source.file_sha256,
+            "grid": list(encoder.grid),
+            "dim": encoder.dim,
+            "stored": stored,
+        },
+        "model_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    with atomic_write(folder / "config.json") as text, atomic_write(folder / "model.safetensors", "wb") as file:
+        text.write(json.dumps(description, indent=1, ensure_ascii=False))
+        text.flush()  # a full disk shows here, before the weights are renamed
+        file.write(weights)
+
+
+def read_description(folder: str | Path) -> dict:
+    """config.json of a checkpoint, checked. Raises BadInput that says what is wrong with the folder."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise BadInput(f"{folder}: a checkpoint is a folder with config.json and model.safetensors; pickled checkpoints are never loaded")
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such checkpoint; train one with: python train.py --data DIR, or python benchmarks/run_all.py")
+    path = folder / "config.json"
+    if not path.is_file():
+        pickles = [p.name for p in folder.iterdir() if p.suffix in (".tar", ".pth", ".pt", ".pkl", ".bin") and p.name != "state.pt"]
+        reason = f"holds {pickles[0]}, a pickle; those are never loaded" if pickles else "has no config.json"
+        raise BadInput(f"{folder}: {reason}; give a folder that train.py wrote")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        schema = description["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: cut or not a checkpoint's ({error}); copy the folder again") from error
+    if schema != SCHEMA:
+        raise BadInput(f"{path}: checkpoint schema {schema}, this version reads {SCHEMA}; use the version of ReCap that wrote it")
+    return description
+
+
+def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "pretrained", encoder: str = ""):
+    """Build the model of a checkpoint and load its weights: (CaptionModel in eval mode on the CPU, Vocabulary, description).
+
+    build_model: models.build_model, handed in because this package stands below models.py. weights: where an encoder that is not stored comes from (--weights). encoder: path/to/file.py:factory, needed where the checkpoint was made
+    with a user's own encoder: that file runs, so it must be named here, never by the checkpoint.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    config = config_from(description["config"], folder)
+    tensors = _read_weights(folder, description)
+    from captioning.trunks import TrunkSource, locate
+
+    stated = description["encoder"]
+    if stated["kind"] == "file":
+        if not encoder:
+            raise BadInput(
+                f"{folder}: made with the encoder {stated['name']} of a Python file; name it: --encoder path/to/file.py:{stated['name']}"
+            )
+        config = dataclasses.replace(config, encoder=encoder)
+        source = locate(encoder, config.pretrained)
+    elif stated["stored"]:
+        # The weights come from this folder, so nothing is looked for elsewhere.
+        source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, "none")
+    else:
+        source = locate(stated["tag"], config.pretrained, weights)
+    model = build_model(config, len(description["vocabulary"]), source=source)
+    _load_tensors(model, tensors, folder, stated["stored"])
+    model.eval()
+    if not stated["stored"]:
+        _compare_probe(model.encoder, tensors[PROBE], folder, stated)
+    return model, Vocabulary(tuple(description["vocabulary"])), description
+
+
+def config_from(fields: dict, where: Path) -> RunConfig:
+    try:
+        return RunConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    except TypeError as error:
+        raise BadInput(f"{where}: its settings are of another version ({error}); use the version of ReCap that wrote it") from error
+
+
+def _read_weights(folder: Path, description: dict) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise BadInput(f"{folder}: has no model.safetensors; copy the folder again")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != description["model_sha256"]:
+        raise BadInput(
+            f"{path}: not the file that config.json describes (cut, changed, or killed while saving); copy it again or resume its training"
+        )
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise BadInput(f"{path}: not a safetensors file ({error}); copy it again") from error
+
+
+def _load_tensors(model, tensors: dict, folder: Path, stored: bool) -> None:
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        if name != PROBE and (name not in own or own[name].shape != tensor.shape):
+            expected = tuple(own[name].shape) if name in own else "nothing of that name"
+            raise BadInput(
+                f"{folder}: {name} is {tuple(tensor.shape)}, the model wants {expected}; the folder's files are not of one model"
+            )
+    missing = [n for n in own if n not in tensors and (stored or not n.startswith("encoder."))]
+    if missing:
+        raise BadInput(f"{folder}: lacks {len(missing)} tensors, first {missing[0]}; the folder's files are not of one model")
+    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items() if n != PROBE}, strict=False)
+
+
+def _compare_probe(encoder, expected, folder: Path, stated: dict) -> None:
+    found, expected = probe_regions(encoder), expected.float()
+    if found.shape != expected.shape:
+        raise BadInput(f"{folder}: its encoder gave regions {tuple(expected.shape)}, {encoder.source.tag} here gives {tuple(found.shape)}")
+    distance = float((found - expected).norm() / expected.norm().clamp(min=1e-12))
+    if not distance <= PROBE_TOLERANCE:
+        raise BadInput(
+            f"{folder}: trained on {stated['tag']} with weights {stated['weights_sha256'][:12]}; the encoder found here gives other regions "
+            f"(distance {distance:.2f}); give the same weights with --weights DIR or FILE"
+        )
+
+
+def save_state(path: Path, state: dict) -> None:
+    """state.pt, whole or not at all. It is made in memory first, so that a full disk is an OSError that names the file."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def load_state(path: Path) -> dict:
+    """What `save_state` wrote: tensors, numbers, strings, lists and dicts only."""
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise BadInput(f"{path}: cut or not a training state of ReCap; delete it to train from the start") from error

@@ -1,0 +1,146 @@
+"""What a run is: `RunConfig` holds every setting that changes its numbers, `Decode` how captions are searched. Neither imports torch.
+
+Where a run happens (data folder, device, workers, output) is a flag of train.py and never part of `run_id`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from captioning.bad_input import BadInput, at_least, flag, one_of
+
+# Raised by hand when a change of the code moves scores, so that records from before it no longer count as done.
+NUMERICS = 1
+
+
+@dataclass(frozen=True)
+class Decode:
+    """How captions are searched. beam 1 is greedy. Scores are sums of log-probabilities in nats, divided by length ** length_penalty."""
+
+    beam: int = 5
+    """Beam width; 1 is greedy."""
+    max_words: int = 50
+    """Longest caption in tokens, the end token counted."""
+    length_penalty: float = 0.0
+    """Exponent of the length that a caption's score is divided by; 0 is none."""
+    no_repeat_ngram: int = 0
+    """No n-gram of this length twice in a caption; 0 is off."""
+    ban_unk: bool = False
+    """Never say <unk>."""
+    stop: Literal["best", "full", "shrink"] = "best"
+    """best: until no open beam can still win. full: until `beam` captions have ended (Hugging Face's early_stopping=True).
+    shrink: each caption that ends takes its place out of the beam (the paper's code)."""
+    sample: bool = False
+    """Draw words instead of searching for the likeliest caption."""
+    temperature: float = 1.0
+    top_k: int = 0
+    """Draw from the k likeliest words only; 0 is off."""
+    top_p: float = 1.0
+    """Draw from the smallest set of words that holds this share of the probability."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def __post_init__(self):
+        at_least(self, beam=1, max_words=1, no_repeat_ngram=0, top_k=0, length_penalty=0.0)
+        one_of(self, stop=("best", "full", "shrink"))
+        if not self.temperature > 0:
+            raise BadInput(f"--temperature {self.temperature}: give a number above 0")
+        if not 0 < self.top_p <= 1:
+            raise BadInput(f"--top-p {self.top_p}: give a share above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. Every field changes the numbers; `run_id` is made from all of them."""
+
+    name: str = "attend"
+    """What the run is called in tables and in its run id."""
+    seed: int = 0
+    system: Literal["attend"] = "attend"
+    """attend: LSTM with visual attention."""
+
+    encoder: str = "convnext_small.fb_in1k"
+    """A timm model with its weight tag, a demo encoder, or path/to/file.py:factory (runs that file's code)."""
+    pretrained: bool = True
+    """False: random encoder weights (--weights none)."""
+    image_size: int = 0
+    """Side of the square the encoder sees, in pixels; 0 is the encoder's own."""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash: both sides to the square, as in the paper. crop: the shorter side, then the centre."""
+    grid: int = 0
+    """Pool the regions to grid x grid; 0 keeps the encoder's own grid."""
+    tune_from: int = -1
+    """-1: frozen encoder. 0: all of it learns. k: its layer groups from the k-th on learn (timm's own grouping)."""
+    encoder_lr: float = 1e-5
+
+    embed_dim: int = 512
+    attention_dim: int = 512
+    hidden_dim: int = 512
+    dropout: float = 0.5
+    """Before the vocabulary projection."""
+    vocabulary: Literal["train", "all"] = "train"
+    """Count words over the training captions, or over all splits as the paper's code does."""
+    minimum_count: int = 6
+    """Words seen less often are <unk>. The paper: more than 5 times."""
+    max_words: int = 50
+    """Longer training captions are cut."""
+
+    batching: Literal["images", "captions"] = "images"
+    """images: whole images with all their captions. captions: single shuffled captions, the paper's way."""
+    batch_size: int = 160
+    """Captions a step, over all processes."""
+    epochs: int = 20
+    decoder_lr: float = 4e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: to 0 over all epochs after `warmup_steps`."""
+    warmup_steps: int = 0
+    clip_norm: float = 5.0
+    """Gradients are scaled to at most this norm; 0 is off."""
+    penalty_weight: float = 1.0
+    """Weight of the attention penalty (doubly stochastic attention, arXiv:1502.03044 eq. 14; mean over regions as in the paper's code)."""
+    augment: Literal["none", "crop", "crop-colour-flip"] = "none"
+    """Seeded by (seed, epoch, image). Needs the encoder at every step, so regions are not kept."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation score; 0 trains all epochs."""
+    select: Literal["free", "published"] = "free"
+    """Checkpoint selection by validation BLEU-4: free (greedy) or published (teacher-forced argmax)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    beams: tuple[int, ...] = (1, 3, 5)
+    """Beam widths at which the finished run is scored."""
+
+    def __post_init__(self):
+        at_least(
+            self, seed=0, image_size=0, grid=0, tune_from=-1, embed_dim=1, attention_dim=1, hidden_dim=1, minimum_count=1, max_words=1,
+            batch_size=1, epochs=1, warmup_steps=0, clip_norm=0.0, penalty_weight=0.0, patience=0,
+        )  # fmt: skip
+        one_of(self, system=("attend",), resize=("squash", "crop"), vocabulary=("train", "all"), batching=("images", "captions"))
+        one_of(self, schedule=("cosine", "constant"), augment=("none", "crop", "crop-colour-flip"), select=("free", "published"))
+        one_of(self, precision=("fp32", "bf16"))
+        for field in ("encoder_lr", "decoder_lr"):
+            if not 0 < getattr(self, field) < 1:
+                raise BadInput(f"{flag(field)} {getattr(self, field)}: give a learning rate above 0 and below 1")
+        if not 0 <= self.dropout < 1:
+            raise BadInput(f"--dropout {self.dropout}: give a share from 0 up to, not including, 1")
+        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
+            raise BadInput(f"--name {self.name!r}: use letters, digits, '.', '_' and '-'")
+        if not self.beams or min(self.beams) < 1:
+            raise BadInput(f"--beams {self.beams}: give beam widths of at least 1")
+
+    @property
+    def frozen(self) -> bool:
+        return self.tune_from < 0
+
+
+def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = "") -> str:
+    """`name-seed-hash`: the hash covers the settings, the data fingerprint, the hash of the weights and of a user's encoder file, and NUMERICS.
+
+    Time, paths, device and worker count are not in it: the same run elsewhere has the same id.
+    """
+    facts = {**dataclasses.asdict(config), "data": data, "weights": weights, "encoder_file": encoder_file, "numerics": NUMERICS}
+    if ".py:" in config.encoder:
+        facts["encoder"] = config.encoder.rsplit(":", 1)[1]  # the file itself is hashed; where it lies does not matter
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"{config.name}-{config.seed}-{digest[:10]}"

@@ -1,0 +1,70 @@
+"""What a training step or an evaluation reads for its images: regions kept from a frozen encoder, or pixels (augmented or not)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from captioning.config import RunConfig
+from captioning.pixels import augment, mentions_side, open_pixels
+from captioning.progress import track
+from captioning.regions import cached_regions, regions_key
+
+ENCODED_AT_ONCE = 32
+
+
+def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
+    """`KeptRegions` where the encoder is frozen and pictures are not augmented (there they are faithful), else `Pixels`."""
+    pre = encoder.preprocessing
+
+    def pixels():
+        return open_pixels(data, pre.size, pre.resize, pre.interpolation, cache=cache, workers=workers)
+
+    if not (config.frozen and config.augment == "none"):
+        return Pixels(data, pixels(), config)
+    key = regions_key(encoder.source, pre, config.grid, data.fingerprint, config.seed)
+    shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
+
+    @torch.no_grad()
+    def encode():
+        batches = [range(first, min(first + ENCODED_AT_ONCE, shape[0])) for first in range(0, shape[0], ENCODED_AT_ONCE)]
+        progress = track(batches, f"regions of {encoder.source.tag}", units="batches")
+        for pictures in pixels().batches(progress):
+            yield encoder(encoder.scale(torch.from_numpy(pictures).to(encoder.mean.device))).half().cpu().numpy()
+
+    return KeptRegions(cached_regions(cache / f"regions-{key}.npy", shape, encode), encoder.mean.device)
+
+
+class KeptRegions:
+    """Regions (n,R,D) of examples by index. On a GPU they lie in its memory where they fit in half of what is free."""
+
+    def __init__(self, regions: np.ndarray, device: torch.device):
+        self.regions = regions
+        self.on_device = None
+        if device.type == "cuda" and regions.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+            self.on_device = torch.from_numpy(np.asarray(regions).copy()).to(device)
+
+    def get(self, indices: Sequence[int], epoch: int | None = None) -> torch.Tensor:
+        if self.on_device is not None:
+            return self.on_device[torch.as_tensor(indices, device=self.on_device.device)]
+        return torch.from_numpy(self.regions[np.asarray(indices)])
+
+
+class Pixels:
+    """Pixels uint8 (n,S,S,3) of examples by index; with an epoch given, augmented as the configuration says."""
+
+    def __init__(self, data, pixels, config: RunConfig):
+        self.data, self.pixels, self.config = data, pixels, config
+        self.kinds = () if config.augment == "none" else tuple(config.augment.split("-"))
+
+    def get(self, indices: Sequence[int], epoch: int | None = None) -> torch.Tensor:
+        batch = self.pixels.get_batch(list(map(int, indices)))
+        if epoch is not None and self.kinds:
+            batch = np.stack([self._augment(p, int(i), epoch) for p, i in zip(batch, indices, strict=True)])
+        return torch.from_numpy(batch)
+
+    def _augment(self, picture: np.ndarray, index: int, epoch: int) -> np.ndarray:
+        # A mirrored picture under a caption that says "left" would teach the wrong word.
+        kinds = tuple(k for k in self.kinds if k != "flip" or not mentions_side(self.data.examples[index].captions))
+        return augment(picture, self.config.seed, epoch, index, kinds)

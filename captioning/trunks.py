@@ -1,0 +1,258 @@
+"""Where an image encoder comes from: timm by name, the demo's own small ones, or a user's file; its weights, their hash, its preprocessing.
+
+Weights are always a file whose SHA-256 is known: in a local folder, in the Hugging Face cache, or fetched into it. `none` is random.
+"""
+
+import difflib
+import hashlib
+import importlib.util
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from captioning.bad_input import BadInput
+
+DEMO_PREFIX = "demo_"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the encoder's weights expect: pictures of size x size pixels, scaled to 0..1, then (x - mean) / std per RGB channel."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    resize: str = "squash"
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Preprocessing":
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+@dataclass(frozen=True)
+class TrunkSource:
+    """An encoder's birth certificate. `kind`: timm, demo or file. `weights_sha256`: of the weight file; "none" for random weights."""
+
+    name: str
+    tag: str
+    kind: str
+    weights_path: Path | None
+    weights_sha256: str
+    file_sha256: str = ""
+
+
+def locate(encoder: str, pretrained: bool, weights: str = "pretrained", image_size: int = 0) -> TrunkSource:
+    """Find an encoder's code and weights without building it.
+
+    encoder: as in RunConfig. weights: "pretrained" (the Hugging Face cache, or a download into it), "none", a file, or a folder.
+    Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways out).
+    """
+    if not pretrained:
+        weights = "none"
+    if ".py:" in encoder:
+        path = Path(encoder.rsplit(":", 1)[0])
+        if not path.is_file():
+            raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
+        return TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, "none", _sha256(path))
+    if encoder.startswith(DEMO_PREFIX):
+        from captioning import demo_encoders
+
+        if encoder not in demo_encoders.names():
+            raise BadInput(f"--encoder {encoder}: no demo encoder of that name; there are {', '.join(demo_encoders.names())}")
+        if weights == "none":
+            return TrunkSource(encoder, encoder, "demo", None, "none")
+        path = demo_encoders.weights_path(encoder)
+        if not path.is_file():
+            raise BadInput(f"{path}: missing; make it with: python benchmarks/pretrain_demo.py --only {encoder}")
+        return TrunkSource(encoder, encoder, "demo", path, _sha256(path))
+    tag = exact_tag(encoder)
+    if weights == "none":
+        return TrunkSource(encoder, tag, "timm", None, "none")
+    path = _find_weights(tag, weights)
+    return TrunkSource(encoder, tag, "timm", path, _sha256(path))
+
+
+def exact_tag(encoder: str) -> str:
+    """timm's name with its weight tag: "deit_tiny_patch16_224" -> "deit_tiny_patch16_224.fb_in1k". A name without weights stays bare."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    name, _, tag = encoder.partition(".")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(encoder, timm.list_models(), n=3, cutoff=0.3)
+        raise BadInput(
+            f"--encoder {encoder}: timm knows no such model; nearest: {', '.join(near) or 'none'}; or give path/to/file.py:factory"
+        )
+    if tag:
+        known = timm.list_pretrained(f"{name}.*")
+        if encoder not in known:
+            raise BadInput(f"--encoder {encoder}: {name} has no weights tagged {tag!r}; there are {', '.join(known) or 'none'}")
+        return encoder
+    config = get_pretrained_cfg(name)
+    return f"{name}.{config.tag}" if config is not None and config.tag else name
+
+
+def create_trunk(source: TrunkSource, image_size: int = 0):
+    """Build the module and load its weights. Returns (module with forward_features, Preprocessing with resize "squash").
+
+    image_size: side in pixels, 0 for the encoder's own. Raises BadInput: weights that do not fit, a size the architecture refuses.
+    """
+    import torch
+
+    if source.kind == "file":
+        trunk = _run_users_file(source)
+    elif source.kind == "demo":
+        from captioning import demo_encoders
+
+        trunk = demo_encoders.create(source.name)
+    else:
+        import timm
+
+        size = {"img_size": image_size} if image_size and _takes_image_size(source.tag) else {}
+        trunk = timm.create_model(source.tag, pretrained=False, **size)
+    if source.weights_path is not None:
+        _load(trunk, source)
+    if hasattr(trunk, "reset_classifier"):
+        trunk.reset_classifier(0)
+    with torch.no_grad():
+        for parameter in trunk.parameters():
+            parameter.requires_grad_(True)
+    return trunk, _preprocessing(trunk, source, image_size)
+
+
+def _preprocessing(trunk, source: TrunkSource, image_size: int) -> Preprocessing:
+    if source.kind == "demo":
+        from captioning import demo_encoders
+
+        stated = demo_encoders.preprocessing(source.name)
+    elif isinstance(getattr(trunk, "preprocessing", None), dict):
+        stated = trunk.preprocessing
+    elif getattr(trunk, "pretrained_cfg", None):
+        from timm.data import resolve_model_data_config
+
+        stated = resolve_model_data_config(trunk)
+        stated["size"] = stated["input_size"][-1]
+    else:
+        raise BadInput(
+            f"--encoder {source.tag}: the module states no preprocessing; set .preprocessing = dict(size=, mean=, std=, interpolation=)"
+        )
+    try:
+        return Preprocessing(
+            size=image_size or int(stated["size"]),
+            mean=tuple(float(v) for v in stated["mean"]),
+            std=tuple(float(v) for v in stated["std"]),
+            interpolation=stated.get("interpolation", "bicubic"),
+        )
+    except KeyError as error:
+        raise BadInput(f"--encoder {source.tag}: its preprocessing lacks {error}; it needs size, mean, std") from error
+
+
+def _run_users_file(source: TrunkSource):
+    path, factory = source.tag.rsplit(":", 1)
+    spec = importlib.util.spec_from_file_location(f"encoder_{source.file_sha256[:12]}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling inside the file look it up there
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, factory)
+    except AttributeError as error:
+        raise BadInput(f"--encoder {source.tag}: {path} has no {factory!r}") from error
+    except Exception as error:  # a user's file can fail in any way; what matters is which file and how
+        raise BadInput(f"--encoder {source.tag}: {path} failed: {type(error).__name__}: {error}") from error
+    trunk = make()
+    if not callable(getattr(trunk, "forward_features", None)):
+        raise BadInput(f"--encoder {source.tag}: what {factory} returns has no forward_features(images)")
+    return trunk
+
+
+def _takes_image_size(tag: str) -> bool:
+    # ViTs and Swins keep a table of positions made for one size; timm resamples it when told the size at creation.
+    return tag.startswith(("vit_", "deit", "swin", "beit", "eva", "cait", "xcit", "flexivit", "maxvit", "volo"))
+
+
+def _find_weights(tag: str, weights: str) -> Path:
+    if weights != "pretrained":
+        return _local_weights(tag, Path(weights))
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import ENDPOINT
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(tag)
+    if config is None or not config.has_weights:
+        raise BadInput(f"--encoder {tag}: timm has no pretrained weights for it; use --weights none or --weights FILE")
+    repository = (config.hf_hub_id or f"timm/{tag}").rstrip("/")
+    if repository == "timm":
+        repository = f"timm/{tag}"
+    name = config.hf_hub_filename or "model.safetensors"
+    cached = try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        _look_up(ENDPOINT)
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # huggingface_hub raises a dozen kinds for "not reachable"; each has the same three ways out
+        raise BadInput(
+            f"weights of {tag} are neither in the Hugging Face cache nor to be fetched ({type(error).__name__}); three ways out: "
+            f"go online and run again, --weights DIR with {tag}.safetensors in it, or --weights none for random weights"
+        ) from error
+
+
+def _look_up(address: str) -> None:
+    """Raise OSError at once where the hub's name does not resolve; huggingface_hub itself would try for half a minute. A proxy resolves it for us."""
+    if not getproxies():
+        socket.getaddrinfo(urlsplit(address).hostname, 443)
+
+
+def _local_weights(tag: str, place: Path) -> Path:
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise BadInput(f"--weights {place}: no such file or folder; give a folder with {tag}.safetensors, a file, or none")
+    name = tag.partition(".")[0]
+    tried = [f"{tag}.safetensors", f"{tag}/model.safetensors", f"{name}.safetensors", f"{name}/model.safetensors"]
+    for candidate in tried:
+        if (place / candidate).is_file():
+            return place / candidate
+    raise BadInput(
+        f"--weights {place}: none of {', '.join(tried)} is there; three ways out: put one there, "
+        "go online and use --weights pretrained, or --weights none for random weights"
+    )
+
+
+def _load(trunk, source: TrunkSource) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(str(source.weights_path)).items()}
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{source.weights_path}: not a whole safetensors file ({error}); fetch it again") from error
+    own = trunk.state_dict()
+    misfits = [n for n in state if n in own and own[n].shape != state[n].shape]
+    if misfits:
+        name = misfits[0]
+        raise BadInput(
+            f"{source.weights_path}: {name} is {tuple(state[name].shape)}, {source.tag} wants {tuple(own[name].shape)}; other weights?"
+        )
+    missing, unexpected = trunk.load_state_dict(state, strict=False)
+    # A file without its classifier serves: only forward_features is used.
+    head = ("head.", "head_drop.", "classifier.", "fc.", "pre_logits.", "conv_head.", "fc_norm.", "norm_head.")
+    missing = [n for n in missing if not n.startswith(head) and not n.endswith("num_batches_tracked")]
+    if missing:
+        raise BadInput(f"{source.weights_path}: lacks {len(missing)} tensors of {source.tag}, first {missing[0]}; other weights?")
+    if unexpected:
+        raise BadInput(
+            f"{source.weights_path}: has {len(unexpected)} tensors {source.tag} does not know, first {unexpected[0]}; other weights?"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""A model's words and losses on a split: free captions for each image, teacher-forced ones for each reference. No Java, no pycocoevalcap.
+
+Training selects checkpoints with it; the predictions that a finished run saves come from the same two functions.
+"""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from captioning.batches import CaptionIds
+from captioning.config import Decode
+from captioning.decoding import Hypothesis, search
+from captioning.vocabulary import END, UNK, Vocabulary
+
+IMAGES_AT_ONCE = 50
+
+
+class ForcedCaption(NamedTuple):
+    """One reference under teacher forcing: the likeliest word at each of its places (end token included), and sums over its words.
+
+    top5: how many targets were among the five likeliest. cross_entropy in nats. penalty: the attention penalty, unweighted.
+    """
+
+    words: list[str]
+    top5: int
+    cross_entropy: float
+    penalty: float
+
+
+def forced_captions(
+    model, captions: CaptionIds, inputs, images: Sequence[int], vocabulary: Vocabulary, device
+) -> Iterable[tuple[int, list]]:
+    """For each image its index and a ForcedCaption for each of its captions, in their order. Only in eval mode."""
+    rows_of: dict[int, list[int]] = {}
+    for row, image in enumerate(captions.image.tolist()):
+        rows_of.setdefault(image, []).append(row)
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        group = images[first : first + IMAGES_AT_ONCE]
+        batch = captions.collate(np.concatenate([rows_of[i] for i in group]))
+        arrays = [torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of)]
+        with torch.inference_mode():
+            scored = model.score_captions(inputs.get(batch.images).to(device), *arrays)
+        fields = zip(
+            scored.predicted.tolist(), batch.lengths.tolist(), scored.top5.tolist(), scored.cross_entropy.tolist(), scored.penalty.tolist(),
+            strict=True,
+        )  # fmt: skip
+        rows = iter([ForcedCaption([vocabulary.words[w] for w in words[:n]], int(t), ce, p) for words, n, t, ce, p in fields])
+        for image in group:
+            yield image, [next(rows) for _ in rows_of[image]]
+
+
+def free_captions(model, inputs, images: Sequence[int], decode: Decode, device) -> Iterable[tuple[int, Hypothesis]]:
+    """For each image its index and its best caption, decoded from the model's own words."""
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        group = images[first : first + IMAGES_AT_ONCE]
+        with torch.inference_mode():
+            regions = model.encode(inputs.get(np.asarray(group)).to(device))
+        for image, found in zip(group, search(model.decoder, regions, decode), strict=True):
+            yield image, found[0]
+
+
+def known_words(caption: str, vocabulary: Vocabulary, max_words: int) -> list[str]:
+    """A reference as the published protocol sees it: cut, unknown words as <unk>, the end token kept."""
+    return [vocabulary.words[i] for i in vocabulary.encode(caption)[:max_words]] + [vocabulary.words[END]]
+
+
+def validate(model, data, captions: CaptionIds, inputs, vocabulary: Vocabulary, max_words: int, device, accelerator) -> dict:
+    """One line of the curve: losses and top-5 under teacher forcing, BLEU-4 (times 100) of greedy captions and of the forced words."""
+    indices = data.split("val")
+    mine = indices[accelerator.process_index :: accelerator.num_processes]
+    training = model.training
+    model.eval()
+    rows = []
+    free = dict(free_captions(model, inputs, mine, Decode(beam=1, max_words=max_words), device))
+    for image, forced in forced_captions(model, captions, inputs, mine, vocabulary, device):
+        said = [vocabulary.words[w] for w in free[image].words if w != UNK]
+        rows.append((image, said, [tuple(f) for f in forced]))
+    model.train(training)
+    if accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        rows = sorted(gather_object(rows))
+    references = {i: [c.split() for c in data.examples[i].captions] for i, _, _ in rows}
+    known = {i: [known_words(c, vocabulary, max_words) for c in data.examples[i].captions] for i, _, _ in rows}
+    forced = [(i, ForcedCaption(*f)) for i, _, fs in rows for f in fs]
+    words = sum(len(f.words) for _, f in forced)
+    return {
+        "val_cross_entropy": sum(f.cross_entropy for _, f in forced) / words,
+        "val_penalty": sum(f.penalty for _, f in forced) / len(forced),
+        "val_top5": 100 * sum(f.top5 for _, f in forced) / words,
+        "val_bleu4_free": bleu4([references[i] for i, _, _ in rows], [said for _, said, _ in rows]),
+        "val_bleu4_published": bleu4([known[i] for i, _ in forced], [f.words for _, f in forced]),
+    }
+
+
+def bleu4(references: list[list[list[str]]], candidates: list[list[str]]) -> float:
+    """NLTK's corpus BLEU-4, times 100; 0 where no 4-gram matches."""
+    from nltk.translate.bleu_score import corpus_bleu
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NLTK warns of every corpus without a match, as in a first epoch
+        score = float(corpus_bleu(references, candidates))
+    return 100 * score if score > 1e-9 else 0.0  # NLTK gives 1e-231 and the like where no 4-gram matches

@@ -1,0 +1,255 @@
+"""models.py against a plain restatement of the published equations, stepping against all words at once, gradients for every encoder family."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from captioning.bad_input import BadInput
+from captioning.config import RunConfig
+from captioning.vocabulary import END, PAD, START
+from models import DECODERS, AttendDecoder, State, build_encoder, build_model, layer_groups
+
+SMALL = RunConfig(embed_dim=12, attention_dim=10, hidden_dim=14, dropout=0.0)
+FAMILIES = {
+    "convnext_atto": (7, 7),
+    "convnextv2_atto": (7, 7),
+    "resnet18": (7, 7),
+    "vgg11": (7, 7),
+    "mobilenetv3_small_050": (7, 7),
+    "vit_tiny_patch16_224": (14, 14),
+    "deit_tiny_distilled_patch16_224": (14, 14),
+    "swin_tiny_patch4_window7_224": (7, 7),
+}
+
+
+def captions(rows: int = 6, vocabulary: int = 30, longest: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words (N,T+1) from the start token on, of unequal lengths, and those lengths."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.tensor([longest, 3, longest - 2, 1, 5, 5])[:rows]
+    words = torch.randint(4, vocabulary, (rows, longest + 1), generator=generator)
+    words[:, 0] = START
+    for row, n in enumerate(lengths.tolist()):
+        words[row, n] = END
+        words[row, n + 1 :] = PAD
+    return words, lengths
+
+
+def restated(decoder: AttendDecoder, regions: torch.Tensor, words: list[int]):
+    """The published decoder, one image, one caption, word by word: arXiv:1502.03044 eq. 1-13 as PAPER's code has them."""
+    p = dict(decoder.named_parameters())
+    mean = regions.mean(0)
+    h = p["start_hidden.weight"] @ mean + p["start_hidden.bias"]
+    c = p["start_cell.weight"] @ mean + p["start_cell.bias"]
+    logits, maps = [], []
+    for word in words:
+        scores = []
+        for region in regions:
+            key = p["attention.keys.weight"] @ region + p["attention.keys.bias"]
+            query = p["attention.query.weight"] @ h + p["attention.query.bias"]
+            scores.append((p["attention.score.weight"] @ torch.clamp(key + query, min=0)).squeeze())
+        alpha = torch.exp(torch.stack(scores))
+        alpha = alpha / alpha.sum()
+        context = sum(a * region for a, region in zip(alpha, regions, strict=True))
+        context = torch.sigmoid(p["gate.weight"] @ h + p["gate.bias"]) * context
+        x = torch.cat([p["embedding.weight"][word], context])
+        gates = p["cell.weight_ih"] @ x + p["cell.bias_ih"] + p["cell.weight_hh"] @ h + p["cell.bias_hh"]
+        i, f, g, o = gates.chunk(4)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        logits.append(p["project.weight"] @ h + p["project.bias"])
+        maps.append(alpha)
+    return torch.stack(logits), torch.stack(maps)
+
+
+@pytest.fixture
+def decoder() -> AttendDecoder:
+    torch.manual_seed(0)
+    return AttendDecoder(8, 30, SMALL).eval()
+
+
+def test_decoder_is_the_published_one(decoder):
+    regions = torch.randn(3, 5, 8)
+    words, lengths = captions()
+    inputs = words[:, :-1].masked_fill(torch.arange(9) >= lengths.unsqueeze(1), PAD)
+    logits, attention = decoder(regions, inputs, attend=True)
+    for row in range(6):
+        n = int(lengths[row])
+        expected, maps = restated(decoder, regions[row // 2], words[row, :n].tolist())
+        assert torch.allclose(logits[row, :n], expected, atol=1e-5)
+        assert torch.allclose(attention[row, :n], maps, atol=1e-5)
+        assert not logits[row, n:].any() and not attention[row, n:].any()
+
+
+def test_stepping_equals_all_words_at_once(decoder):
+    regions = torch.randn(3, 5, 8)
+    words = torch.randint(4, 30, (6, 7))
+    expected, maps = decoder(regions, words, attend=True)
+    state = decoder.start(regions)
+    state = State(state.memory, tuple(h.repeat_interleave(2, 0) for h in state.hidden))
+    for t in range(7):
+        logits, state, attention = decoder.step(words[:, t], state, attend=True)
+        assert torch.allclose(logits, expected[:, t], atol=1e-5)
+        assert torch.allclose(attention, maps[:, t], atol=1e-5)
+
+
+def test_forced_penalty_and_order_by_hand(decoder):
+    regions = torch.randn(2, 5, 8)
+    words, lengths = captions(4)
+    image_of = torch.tensor([1, 0, 1, 1])  # captions need not come image by image, nor equally many
+    forced = decoder.forced(regions, words, lengths, image_of, attend=True)
+    assert len(forced.logits) == int(lengths.sum())
+    for row in range(4):
+        n = int(lengths[row])
+        expected, maps = restated(decoder, regions[image_of[row]], words[row, :n].tolist())
+        mine = (forced.caption == row).nonzero().squeeze(1)
+        assert forced.position[mine].tolist() == list(range(n))
+        assert torch.allclose(forced.logits[mine], expected, atol=1e-5)
+        assert torch.allclose(forced.penalty[row], ((1 - maps.sum(0)) ** 2).mean(), atol=1e-5)
+
+
+def test_losses_are_sums_that_add_up_over_parts(decoder):
+    config = RunConfig(encoder="resnet18", pretrained=False, image_size=64, embed_dim=12, attention_dim=10, hidden_dim=14, dropout=0.0)
+    torch.manual_seed(0)
+    model = build_model(config, 30, weights="none").eval()
+    regions = torch.randn(3, 4, model.encoder.dim)
+    words, lengths = captions()
+    image_of = torch.tensor([0, 0, 1, 1, 2, 2])
+    whole = model(regions, words, lengths, image_of)
+    parts = [model(regions[i : i + 1], words[2 * i : 2 * i + 2], lengths[2 * i : 2 * i + 2], torch.zeros(2, dtype=torch.long)) for i in range(3)]
+    for field in whole._fields:
+        assert torch.allclose(getattr(whole, field).float(), sum(getattr(p, field) for p in parts).float(), rtol=1e-5)
+    targets = words[:, 1:]
+    logits = model.decoder(regions, words[:, :-1].masked_fill(torch.arange(9) >= lengths.unsqueeze(1), PAD))
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=PAD)
+    assert torch.allclose(whole.cross_entropy, expected, rtol=1e-5)
+    scored = model.score_captions(regions, words, lengths, image_of)
+    assert torch.allclose(scored.cross_entropy.sum().float(), whole.cross_entropy, rtol=1e-5)
+    assert int(scored.top5.sum()) == int(whole.top5)
+    real = targets != PAD
+    assert torch.equal(scored.predicted[real], logits.argmax(-1)[real])
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_every_decoder_trains_all_its_parameters(name):
+    torch.manual_seed(0)
+    decoder = DECODERS[name](8, 30, SMALL)
+    words, lengths = captions()
+    forced = decoder.forced(torch.randn(3, 5, 8), words, lengths)
+    (forced.logits.logsumexp(-1).sum() + forced.penalty.sum()).backward()
+    without = [n for n, p in decoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not without
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_regions_and_gradients(name):
+    """Forward, grid and gradients from layer group 1 on; group 0 (the stem) stays as it is."""
+    torch.manual_seed(0)
+    encoder = build_encoder(RunConfig(encoder=name, pretrained=False, tune_from=1), weights="none").train()
+    regions = encoder(torch.randn(2, 3, encoder.preprocessing.size, encoder.preprocessing.size))
+    assert tuple(encoder.grid) == FAMILIES[name]
+    assert regions.shape == (2, encoder.grid[0] * encoder.grid[1], encoder.dim)
+    regions.square().sum().backward()
+    groups = layer_groups(encoder.trunk)
+    reached = {n for n, p in encoder.trunk.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert reached and all(groups[n] >= 1 for n in reached)
+    assert {groups[n] for n in reached} >= set(range(1, max(groups[n] for n in reached) + 1))
+
+
+def test_pooled_grid_is_the_mean_of_its_regions():
+    torch.manual_seed(0)
+    config = RunConfig(encoder="vit_tiny_patch16_224", pretrained=False)
+    own = build_encoder(config, weights="none")
+    torch.manual_seed(0)
+    pooled = build_encoder(RunConfig(encoder="vit_tiny_patch16_224", pretrained=False, grid=7), weights="none")
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        fine, coarse = own._map(images), pooled._map(images)
+    assert list(pooled.grid) == [7, 7]
+    assert torch.allclose(coarse[0, :, 2, 3], fine[0, :, 4:6, 6:8].mean((1, 2)), atol=1e-5)
+
+
+def test_class_token_is_dropped_and_regions_keep_their_places():
+    """Changing one patch of the picture changes that patch's region most, at its place row by row."""
+    encoder = build_encoder(RunConfig(encoder="resnet18", pretrained=False), weights="none")
+    images = torch.zeros(1, 3, 224, 224)
+    changed = images.clone()
+    changed[:, :, 96:128, 160:192] = 2.0  # cell (3, 5) of the 7x7 grid
+    with torch.no_grad():
+        difference = (encoder(changed) - encoder(images)).norm(dim=-1)[0]
+    assert int(difference.argmax()) == 3 * 7 + 5
+
+
+def test_frozen_encoder_stays_in_eval_mode_and_rounds_as_the_cache_does():
+    encoder = build_encoder(RunConfig(encoder="resnet18", pretrained=False, image_size=64), weights="none").train()
+    assert not any(m.training for m in encoder.modules())
+    assert not any(p.requires_grad for p in encoder.parameters())
+    regions = encoder(torch.randn(1, 3, 64, 64))
+    assert torch.equal(regions, regions.half().float())
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (RunConfig(encoder="convnext_smol"), "nearest: convnext_small"),
+        (RunConfig(encoder="convnext_small.nonsense"), "no weights tagged"),
+        (RunConfig(encoder="nowhere.py:make"), "no file nowhere.py"),
+        (RunConfig(encoder="demo_unknown"), "no demo encoder"),
+        (RunConfig(encoder="resnet18", pretrained=False, tune_from=99), "layer groups"),
+        (RunConfig(encoder="resnet18", pretrained=False, image_size=32), "no spatial map"),
+    ],
+)
+def test_encoders_that_cannot_be_used(config, words):
+    with pytest.raises(BadInput, match=words):
+        build_encoder(config)
+
+
+def test_weights_offline_name_three_ways_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("captioning.trunks._look_up", lambda _: (_ for _ in ()).throw(OSError("offline")))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(BadInput, match="three ways out: go online.*--weights DIR.*--weights none"):
+        build_encoder(RunConfig(encoder="resnet18.a1_in1k"))
+    with pytest.raises(BadInput, match="three ways out.*put one there"):
+        build_encoder(RunConfig(encoder="resnet18.a1_in1k"), weights=str(tmp_path))
+
+
+def test_local_weights_without_classifier_load_and_misfits_are_refused(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    state = {n: t.clone() for n, t in timm.create_model("resnet18").state_dict().items() if not n.startswith("fc.")}
+    save_file(state, tmp_path / "resnet18.safetensors")
+    encoder = build_encoder(RunConfig(encoder="resnet18.a1_in1k"), weights=str(tmp_path))
+    assert torch.equal(encoder.trunk.conv1.weight, state["conv1.weight"])
+    with pytest.raises(BadInput, match="other weights"):
+        build_encoder(RunConfig(encoder="resnet34.a1_in1k"), weights=str(tmp_path / "resnet18.safetensors"))
+    (tmp_path / "resnet18.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(BadInput, match="not a whole safetensors file"):
+        build_encoder(RunConfig(encoder="resnet18.a1_in1k"), weights=str(tmp_path))
+
+
+def test_a_users_encoder_file(tmp_path):
+    good = tmp_path / "mine.py"
+    good.write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    preprocessing = dict(size=32, mean=(0, 0, 0), std=(1, 1, 1))\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = torch.nn.Conv2d(3, 6, 8, 8)\n"
+        "    def forward_features(self, x):\n"
+        "        return self.conv(x)\n"
+        "def make():\n    return Net()\n"
+        "def bare():\n    return torch.nn.Linear(2, 2)\n"
+    )
+    encoder = build_encoder(RunConfig(encoder=f"{good}:make", tune_from=0))
+    assert (list(encoder.grid), encoder.dim, encoder.preprocessing.size) == ([4, 4], 6, 32)
+    assert all(p.requires_grad for p in encoder.parameters())
+    with pytest.raises(BadInput, match="has no 'absent'"):
+        build_encoder(RunConfig(encoder=f"{good}:absent"))
+    with pytest.raises(BadInput, match="no forward_features"):
+        build_encoder(RunConfig(encoder=f"{good}:bare"))
+    (tmp_path / "broken.py").write_text("raise RuntimeError('boom')\n")
+    with pytest.raises(BadInput, match="RuntimeError: boom"):
+        build_encoder(RunConfig(encoder=f"{tmp_path}/broken.py:make"))

@@ -1,0 +1,326 @@
+"""The report: numbers are the records', what is missing is said, strangers' text stays text, the page stands alone and can be read by a machine."""
+
+import csv
+import json
+import re
+import resource
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+from captioning.bad_input import BadInput
+from captioning.records import write_plan
+from reports.build import build_reports
+from reports.examples import sentence_bleu4
+from reports.figures import STYLE
+from tests.made_up_records import add_failed, make_results
+
+ROOT = Path(__file__).resolve().parents[1]
+EVIL = "<script>alert(1)</script>$\\frac{&\"'|"
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its tags with their attributes in order, its text, and the ids."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.inside: list[str] = []
+        self.feed(self.html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside.append(tag)
+
+    def handle_data(self, data):
+        if self.inside and self.inside[-1] != "style":
+            self.words.append(data)
+
+    def handle_endtag(self, tag):
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def all(self, *names):
+        return [(tag, attributes) for tag, attributes in self.tags if tag in names]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Two profiles with evidence for one, a failed run and one not run, built once: (folder of results, of pages, the demo's records)."""
+    home = tmp_path_factory.mktemp("home")
+    results, out = home / "results", home / "reports"
+    records = make_results(results, seeds=2, images=12)
+    failed = add_failed(results, "demo", "vgg", "no weights <b>here</b>", "VGG-16")
+    waiting = {"run_id": "mobilenet-0-1", "name": "mobilenet", "label": "MobileNetV3", "experiments": ["encoders"]}
+    write_plan(results / "demo", [{k: run[k] for k in waiting} for run in [*records, failed]] + [waiting])
+    make_results(results, "flickr8k", names=("resnet", "vit"), images=12)
+    make_results(results / "evidence", "flickr8k", names=("resnet",), images=12, day=19, shift=0.7)
+    build_reports(results, results / "evidence", out, evidence_only=True)
+    build_reports(results, results / "evidence", out)
+    return results, out, records
+
+
+def rows_of(path: Path) -> list[dict]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_number_of_a_table_is_the_records(built):
+    _, out, records = built
+    rows = {row["Model"]: row for row in rows_of(out / "demo/tables/encoders-free.csv")}
+    text = Page(out / "demo/index.html").text
+    for record in records:
+        row = rows[f"{record['label']}, seed {record['config']['seed']}"]
+        for split, name in (("val", "Validation"), ("test", "Test")):
+            for metric in ("BLEU-1", "BLEU-4"):
+                scores = record["scores"][split]["free"]["5"]
+                assert float(row[f"{name} {metric}"]) == scores["scores"][metric]
+                assert [float(row[f"{name} {metric} low"]), float(row[f"{name} {metric} high"])] == scores["intervals"][metric]
+                low, high = scores["intervals"][metric]
+                assert f"{scores['scores'][metric]:.2f} {low:.1f} to {high:.1f}" in text
+    long = rows_of(out / "demo/tables/scores.csv")
+    assert len([row for row in long if row["value"]]) == len(records) * 2 * (8 + 3 * 4 + 7)
+    assert all(row["signature"] and row["n_images"] for row in long)
+
+
+def test_several_seeds_get_a_mean_without_an_interval(built):
+    _, out, records = built
+    rows = {row["Model"]: row for row in rows_of(out / "demo/tables/encoders-free.csv")}
+    vit = [r["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"] for r in records if r["name"] == "vit"]
+    row = rows["ViT (small member), mean of 2 seeds"]
+    assert float(row["Validation BLEU-4"]) == pytest.approx(np.mean(vit)) and row["Validation BLEU-4 low"] == ""
+
+
+def test_a_missing_metric_is_a_reason_and_never_a_zero(built):
+    _, out, _ = built
+    for row in rows_of(out / "demo/tables/encoders-coco.csv"):
+        assert row["Validation SPICE"] == "" and ("CoreNLP" in row["missing"] or "no weights" in row["missing"])
+    page = Page(out / "demo/index.html")
+    assert "Not available: CoreNLP's models are not on this machine" in page.text
+    assert (
+        "n/a a)" in (out / "demo/tables/encoders-coco.md").read_text() and r"n/a a)" in (out / "demo/tables/encoders-coco.tex").read_text()
+    )
+
+
+def test_failed_runs_and_runs_not_run_are_said_with_the_reason(built):
+    _, out, _ = built
+    text = Page(out / "demo/index.html").text
+    assert "6 finished, 1 failed, 1 not run" in text
+    assert "VGG-16 failed: no weights <b>here</b>" in text and "MobileNetV3 was not run yet." in text
+
+
+def test_the_protocols_are_one_models_scores(built):
+    _, out, records = built
+    best = max(records, key=lambda r: r["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"])["scores"]["val"]
+    rows = rows_of(out / "demo/tables/protocols.csv")
+    wanted = [best["published"], *(best["free"][beam] for beam in "135"), best["coco"]["5"]]
+    assert [float(row["Validation BLEU-4"]) for row in rows] == [scores["scores"]["BLEU-4"] for scores in wanted]
+    assert [row["Signature"] for row in rows] == [scores["signature"] for scores in wanted]
+
+
+def test_a_page_stands_alone_and_is_small(built):
+    _, out, _ = built
+    for path in out.rglob("index.html"):
+        page = Page(path)
+        assert path.stat().st_size < 10e6
+        assert not page.all("script", "link", "iframe", "object", "embed")
+        for _, attributes in page.all("img"):
+            assert attributes["src"].startswith("data:image/jpeg;base64,")
+        for _, attributes in page.tags:
+            assert not attributes.get("href", "").startswith(("http:", "https:", "//")) and not any(
+                name.startswith("on") for name in attributes
+            )
+        style = page.html[page.html.index("<style>") : page.html.index("</style>")]
+        assert "url(" not in style and "@import" not in style
+        assert set(re.findall(r"url\((.)", page.html)) <= {"#"}
+
+
+def test_a_page_can_be_read_by_a_screen_reader(built):
+    _, out, _ = built
+    for path in out.rglob("index.html"):
+        page = Page(path)
+        levels = [int(tag[1]) for tag, _ in page.all("h1", "h2", "h3", "h4", "h5", "h6")]
+        assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert len(page.all("table")) == len(page.all("caption"))
+        assert all(attributes.get("scope") in ("row", "col", "colgroup") for _, attributes in page.all("th"))
+        assert all(attributes.get("alt") for _, attributes in page.all("img"))
+        assert all(attributes.get("aria-label") for _, attributes in page.tags if attributes.get("role") == "img")
+        assert page.all("html")[0][1]["lang"] == "en" and len(page.all("main")) == 1
+        ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        within = [a[name][1:] for _, a in page.tags for name in ("href", "xlink:href") if a.get(name, "").startswith("#")]
+        assert within or path.parent == out
+        assert set(within) <= set(ids)
+        for _, attributes in page.all("a"):
+            if not attributes["href"].startswith("#"):
+                assert (path.parent / attributes["href"]).exists(), attributes["href"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_contrast(scheme):
+    css = (ROOT / "reports/templates/style.css").read_text()
+    roots = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", roots[scheme == "dark"]))
+    for ground in ("page", "panel"):
+        assert all(contrast(colors[ink], colors[ground]) >= 4.5 for ink in ("ink", "quiet", "accent", "warn"))
+    cycle = re.findall(r"'([0-9A-F]{6})'", STYLE.read_text())
+    assert len(cycle) == 7 and all(contrast("#" + color, colors["page"]) >= 3 for color in cycle)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast ratio of two #rrggbb colours."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_strangers_text_stays_text(tmp_path):
+    make_results(tmp_path / "results", names=("convnext", "resnet"), images=12, evil=EVIL, experiments=("../../encoders" + EVIL,))
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    page = Page(tmp_path / "reports/demo/index.html")
+    assert not page.all("script") and EVIL in page.text
+    assert not Page(tmp_path / "reports/index.html").all("script")
+    for svg in (tmp_path / "reports/demo/figures").glob("*.svg"):
+        assert "<script" not in svg.read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "reports"}
+    assert "<script" not in (tmp_path / "reports/demo/tables/protocols.md").read_text()
+
+
+def test_a_half_written_record_is_named_and_not_counted(tmp_path):
+    records = make_results(tmp_path / "results", names=("convnext", "resnet", "vit"), images=6, photos=False)
+    runs = tmp_path / "results/demo/runs"
+    broken = runs / f"{records[1]['run_id']}.json"
+    broken.write_bytes(broken.read_bytes()[:900])
+    (tmp_path / "results/demo" / records[2]["files"]["captions"]["path"]).write_bytes(b"not what was scored")
+    (runs / records[0]["training"]["curve"]).write_text('{"epoch": 1, "val_bleu')
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    text = Page(tmp_path / "reports/demo/index.html").text
+    assert "2 finished" in text and "half written" in text
+    assert f"{records[2]['run_id']}: its captions file" in text and "sha256 differs" in text
+    assert f"{records[0]['run_id']}: its curve" in text
+
+
+def test_a_file_outside_the_profile_is_not_read(tmp_path):
+    record = make_results(tmp_path / "results", names=("convnext",), images=6)[0]
+    record["files"]["attention"]["path"] = "../../secret.npz"
+    (tmp_path / "results/demo/runs" / f"{record['run_id']}.json").write_text(json.dumps(record))
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    assert "lies outside demo/; not read" in Page(tmp_path / "reports/demo/index.html").text
+
+
+def test_committed_pages_hold_no_photos_but_drawn_scenes(built):
+    results, out, _ = built
+    assert list((results / "evidence/flickr8k/attention").iterdir())
+    page = Page(out / "evidence/flickr8k/index.html")
+    assert not page.all("img") and "may not be passed on" in page.text
+    assert Page(out / "demo/index.html").all("img")
+    assert "See to its licence" in Page(out / "flickr8k/index.html").text
+
+
+def test_the_readers_scores_stand_beside_the_committed_ones(built):
+    _, out, _ = built
+    rows = rows_of(out / "flickr8k/tables/yours-and-evidence.csv")
+    assert {row["Model"] for row in rows} == {"ResNet (small member)"} and len(rows) == 3
+    assert all(float(row["Difference"]) == pytest.approx(-0.7) for row in rows)
+    assert not (out / "demo/tables/yours-and-evidence.csv").exists()
+
+
+def test_the_entry_leads_with_the_strongest_evidence_and_ends_with_the_demo(built):
+    _, out, _ = built
+    links = [attributes["href"] for _, attributes in Page(out / "index.html").all("a") if not attributes["href"].startswith("#")]
+    assert links == ["evidence/flickr8k/index.html", "flickr8k/index.html", "demo/index.html"]
+
+
+def test_equal_results_give_equal_bytes(built, tmp_path):
+    results, out, _ = built
+    build_reports(results, results / "evidence", tmp_path)
+    for path in sorted(out.rglob("*.*")):
+        if "evidence" not in path.relative_to(out).parts and path != out / "index.html":
+            assert path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes(), path
+
+
+def test_making_evidence_builds_the_committed_page_and_keeps_the_readers_in_the_entry(built, tmp_path):
+    results, out, _ = built
+    build_reports(results / "evidence", results / "evidence", tmp_path)
+    page = "evidence/flickr8k/index.html"
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("index.html")] == ["index.html", page]
+    assert (tmp_path / page).read_bytes() == (out / page).read_bytes()
+    assert "demo · your own runs" in Page(tmp_path / "index.html").text
+
+
+def test_a_second_build_removes_tables_that_are_no_more(tmp_path):
+    make_results(tmp_path / "results", names=("convnext",), images=6, photos=False)
+    stale = tmp_path / "reports/demo/tables/old-free.csv"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
+    (stale.parent / "mine.txt").write_text("")
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    assert not stale.exists() and (stale.parent / "mine.txt").exists()
+
+
+def test_of_two_records_with_one_name_and_seed_the_newer_stands(tmp_path):
+    make_results(tmp_path / "results", names=("convnext",), images=6, photos=False, day=20)
+    make_results(tmp_path / "results", names=("convnext",), images=6, photos=False, day=22, shift=3)
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    rows = rows_of(tmp_path / "reports/demo/tables/encoders-free.csv")
+    assert [float(row["Validation BLEU-4"]) for row in rows] == [pytest.approx(33.4)]
+    assert "Left out, because a run of the same name and seed" in Page(tmp_path / "reports/demo/index.html").text
+
+
+def test_a_profile_of_failed_runs_alone_is_a_page(tmp_path):
+    add_failed(tmp_path / "results", "demo", "vgg", "no weights")
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    assert "No run of this experiment has finished." in Page(tmp_path / "reports/demo/index.html").text
+
+
+def test_no_record_at_all_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match="run_all.py"):
+        build_reports(tmp_path, tmp_path / "evidence", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_needs_no_torch_and_no_display_and_a_hundred_records_are_quick(tmp_path):
+    """5 s is the aim for 100 records on an idle core; three times that of processor time is a fault on any machine."""
+    names = tuple(f"model{k:02d}" for k in range(20))
+    make_results(tmp_path / "results", names=names, seeds=5, images=400)
+    code = (
+        "import sys, runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])['main']();"
+        "heavy = {'torch', 'timm', 'transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "reports/build.py"), "--results", tmp_path / "results"]
+    command += ["--evidence", tmp_path / "none", "--out", tmp_path / "reports"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={"PATH": "", "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "reports/index.html")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
+    assert (tmp_path / "reports/demo/index.html").stat().st_size < 10e6
+
+
+words = st.lists(st.sampled_from(["a", "dog", "cat", "runs", "on", "grass"]), min_size=1, max_size=9)
+
+
+@settings(max_examples=80, deadline=None)
+@given(words, st.lists(words, min_size=1, max_size=3))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_ranking_measure_is_nltks_smoothed_sentence_bleu(candidate, references):
+    expected = 100 * sentence_bleu(references, candidate, smoothing_function=SmoothingFunction().method2)
+    assert sentence_bleu4([candidate], [references])[0] == pytest.approx(expected)

@@ -1,0 +1,400 @@
+"""Train one captioner: configuration -> loop -> checkpoint folder. One process, or many under torchrun.
+
+    python train.py --data DIR --encoder deit_tiny_patch16_224 --grid 7
+    torchrun --nproc_per_node 2 train.py --data DIR
+
+Reads a data set (python -m captioning.data DIR shows it), writes --out: model.safetensors and config.json of the best epoch so far,
+metrics.jsonl with a line an epoch, state.pt to go on from. Started again with the same settings it goes on where it was, to the bit on a CPU.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from captioning.atomic import atomic_write
+from captioning.bad_input import BadInput, at_least, one_of, run_command
+from captioning.batches import Batch, CaptionIds, epoch_batches
+from captioning.cache import default_cache
+from captioning.config import RunConfig, run_id
+from captioning.progress import track
+from captioning.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a run happens: nothing here changes its numbers (on a CPU, for the same number of threads)."""
+
+    data: str = "demo"
+    """Data folder, its JSON, or demo for the project's drawn scenes."""
+    weights: str = "pretrained"
+    """Encoder weights: pretrained (by name), none, a file or a folder."""
+    out: str = ""
+    """Checkpoint folder; default trained/<run_id>."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves torch's own choice."""
+    workers: int = 2
+    """Processes that decode photos."""
+    cache: str = ""
+    """Folder for decoded pixels and regions; default $RECAP_CACHE or ~/.cache/recap."""
+    device_batch_size: int = 0
+    """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch. Halved when memory runs out."""
+    save_minutes: float = 5.0
+    """At most this much is lost when the process is killed."""
+    track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    """Send the curve to a tracker too, through accelerate."""
+
+    def __post_init__(self):
+        at_least(self, threads=0, workers=0, device_batch_size=0, save_minutes=0.0)
+        one_of(self, device=("auto", "cpu", "cuda"), track=("none", "tensorboard", "wandb", "trackio"))
+
+
+class Stopped(SystemExit):
+    """SIGINT or SIGTERM came; the state is saved. The exit status is 128 + the signal, as a shell expects."""
+
+
+def train(config: RunConfig, where: Where, data=None, stop_after_steps: int = 0) -> Path:
+    """Train until done and return the checkpoint folder. data: a loaded data set (default: the one at where.data).
+
+    stop_after_steps: leave with the state saved after so many steps of this call (0: never), for tests and rehearsals.
+    """
+    return Training(config, where, data).run(stop_after_steps)
+
+
+class Training:
+    """One run: what it is made of, where it stands. `run` is the loop; the order of the methods is the order of a run."""
+
+    def __init__(self, config: RunConfig, where: Where, data=None):
+        import torch
+        from accelerate import Accelerator
+
+        from captioning.data import load_data
+        from captioning.trunks import locate
+        from models import build_model
+
+        if where.weights == "none":
+            config = dataclasses.replace(config, pretrained=False)
+        self.config, self.where = config, where
+        if where.device == "cuda" and not torch.cuda.is_available():
+            raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
+        if where.threads:
+            torch.set_num_threads(where.threads)
+        self.data = data or load_data(where.data)
+        self.source = locate(config.encoder, config.pretrained, where.weights)
+        self.run_id = run_id(config, data=self.data.fingerprint, weights=self.source.weights_sha256, encoder_file=self.source.file_sha256)
+        self.out = Path(where.out or f"trained/{self.run_id}")
+        self.cache = Path(where.cache) if where.cache else default_cache()
+        self.accelerator = Accelerator(
+            cpu=where.device == "cpu",
+            mixed_precision="bf16" if config.precision == "bf16" else "no",
+            log_with=None if where.track == "none" else where.track,
+            project_dir=str(self.out),
+        )
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+
+        rule = ("train", "val", "test") if config.vocabulary == "all" else ("train",)
+        examples = self.data.examples
+        counted = (c for split in rule for i in self.data.split(split) for c in examples[i].captions)
+        self.vocabulary = Vocabulary.build(counted, config.minimum_count)
+        self.captions = self._ids("train")
+        if not len(self.captions):
+            raise BadInput(f"{where.data}: the training split has no captions")
+        torch.manual_seed(config.seed)
+        self.model = build_model(config, len(self.vocabulary), source=self.source).to(self.accelerator.device)
+        self.inputs = self._open_inputs()
+        encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        groups = [{"params": list(self.model.decoder.parameters()), "lr": config.decoder_lr}]
+        groups += [{"params": encoder, "lr": config.encoder_lr}] if encoder else []
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.wrapped = self.accelerator.prepare_model(self.model)
+        # Processes draw different dropout; one process draws what it always drew.
+        torch.manual_seed(config.seed + 1_000_003 * self.rank)
+        self.parts = 1
+        if where.device_batch_size:
+            self.parts = math.ceil(config.batch_size / where.device_batch_size / self.world)
+        self.epoch = self.batch = self.step = self.best_epoch = self.lines = 0
+        self.best, self.seconds, self.sums = -1.0, 0.0, [0.0] * 5
+
+    def _ids(self, split: str) -> CaptionIds:
+        indices = self.data.split(split)
+        captions = [self.data.examples[i].captions for i in indices]
+        return CaptionIds(captions, indices, self.vocabulary, self.config.max_words)
+
+    def _open_inputs(self):
+        """What a step reads for its images: regions kept from a frozen encoder, or pixels."""
+        from captioning.inputs import open_inputs
+
+        return open_inputs(self.data, self.model.encoder, self.config, self.cache, self.where.workers)
+
+    def run(self, stop_after_steps: int = 0) -> Path:
+        self._resume()
+        self.model.train()
+        config, begun = self.config, time.monotonic()
+        started, saved, first_step = time.monotonic() - self.seconds, time.monotonic(), self.step
+        if self.where.track != "none":
+            self.accelerator.init_trackers("recap", config=dataclasses.asdict(config), init_kwargs={})
+        with _Signals() as signals:
+            while self.epoch < config.epochs and not self._out_of_patience():
+                batches = epoch_batches(self.captions, config, self.epoch)
+                bar = track(batches[self.batch :], f"epoch {self.epoch + 1}/{config.epochs}", quiet=self.rank > 0, units="batches")
+                for chosen in bar:
+                    self._learn(chosen, len(batches))
+                    bar.say(self._describe(begun, first_step))
+                    self.seconds = time.monotonic() - started
+                    received = self._agree(signals.received)
+                    full = stop_after_steps and self.step - first_step >= stop_after_steps
+                    if received or full or self._agree(time.monotonic() - saved > 60 * self.where.save_minutes):
+                        self._save_state()
+                        saved = time.monotonic()
+                    if received or full:
+                        raise Stopped(128 + received if received else 0)
+                # From here to the next epoch nothing is drawn at random: whoever kills it now finds this state and validates again.
+                self._save_state()
+                with signals.at_once():
+                    self._finish_epoch(started)
+                saved = time.monotonic()
+        self.accelerator.end_training()
+        return self.out
+
+    def _learn(self, chosen: np.ndarray, batches: int) -> None:
+        """One optimiser step on these captions; halves the device batch when memory runs out."""
+        import torch
+
+        batch = self.captions.collate(chosen)
+        self._set_learning_rate(batches)
+        while True:
+            try:
+                self.optimiser.zero_grad(set_to_none=True)
+                sums = self._backward(batch)
+                break
+            except torch.OutOfMemoryError:
+                if self.parts >= len(batch.images):
+                    raise BadInput("out of memory with one image at a time; choose a smaller --image-size or model") from None
+                self.parts *= 2
+                torch.cuda.empty_cache()
+                print(f"out of memory: the device batch is now 1/{self.parts} of the batch", file=sys.stderr)
+        if self.config.clip_norm:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        values = sums.tolist()  # waits for the device: the price of stopping at the first loss that is no number
+        if not all(map(math.isfinite, values)):
+            kept = f"the last good checkpoint is {self.out}" if self.best >= 0 else "no epoch had ended"
+            raise BadInput(
+                f"loss is {values[0]} at step {self.step + 1} (epoch {self.epoch + 1}); lower --decoder-lr or --encoder-lr; {kept}"
+            )
+        self.optimiser.step()
+        self.sums = [a + b for a, b in zip(self.sums, values, strict=True)]
+        self.step += 1
+        self.batch += 1
+
+    def _backward(self, batch: Batch):
+        """Gradients of the batch's loss: cross-entropy per word and penalty per caption of the *whole* batch, whoever computes which part."""
+        import torch
+
+        words, captions = int(batch.lengths.sum()), len(batch.lengths)
+        mine = np.arange(len(batch.images))[self.rank :: self.world]
+        weight = self.world  # processes average their gradients; the sums here must add up
+        if not len(mine):
+            mine, weight = np.array([0]), 0  # every process must take part in the exchange of gradients
+        parts = [p for p in np.array_split(mine, self.parts) if len(p)]
+        total = torch.zeros(5, device=self.accelerator.device)
+        for i, places in enumerate(parts):
+            part = batch.part(places)
+            inputs = self.inputs.get(part.images, epoch=self.epoch)
+            last = i == len(parts) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                losses = self.wrapped(*self._to_device(inputs, part))
+                loss = losses.cross_entropy / words + self.config.penalty_weight * losses.penalty / captions
+                self.accelerator.backward(loss * weight)
+            total += torch.stack([v.detach().float() for v in losses]) * (weight > 0)
+        return total
+
+    def _to_device(self, inputs, batch: Batch):
+        import torch
+
+        arrays = (torch.from_numpy(a) for a in (batch.words, batch.lengths, batch.image_of))
+        return inputs.to(self.accelerator.device), *(a.to(self.accelerator.device) for a in arrays)
+
+    def _set_learning_rate(self, batches: int) -> None:
+        config = self.config
+        factor = 1.0
+        if config.schedule == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * (self.epoch + self.batch / batches) / config.epochs))
+        if config.warmup_steps:
+            factor *= min(1.0, (self.step + 1) / config.warmup_steps)
+        for group, rate in zip(self.optimiser.param_groups, (config.decoder_lr, config.encoder_lr), strict=False):
+            group["lr"] = rate * factor
+
+    def _finish_epoch(self, started: float) -> None:
+        """Validate, write the curve's line, keep the checkpoint if it is the best so far, save the state of the next epoch's start."""
+        ce, penalty, top5, words, captions = self._reduce(self.sums)
+        line = {"epoch": self.epoch + 1, "step": self.step, "train_loss": ce / words + self.config.penalty_weight * penalty / captions}
+        line |= {"train_cross_entropy": ce / words, "train_penalty": penalty / captions, "train_top5": 100 * top5 / words}
+        line |= self._validate()
+        score = line["val_bleu4_free" if self.config.select == "free" else "val_bleu4_published"]
+        if score > self.best:
+            self.best, self.best_epoch = score, self.epoch + 1
+            if self.accelerator.is_main_process:
+                self._save_checkpoint(line)
+        self.seconds = time.monotonic() - started
+        line["seconds"] = round(self.seconds, 1)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0] * 5
+        if self.accelerator.is_main_process:
+            with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as curve:
+                curve.write(json.dumps(line) + "\n")
+            print(
+                f"epoch {line['epoch']}: loss {line['train_loss']:.3f}, validation cross-entropy {line['val_cross_entropy']:.3f}, "
+                f"top-5 {line['val_top5']:.1f} %, BLEU-4 {line['val_bleu4_free']:.2f} (free, greedy) {line['val_bleu4_published']:.2f} (teacher-forced)",
+                flush=True,
+            )
+        self.accelerator.log({k: v for k, v in line.items() if k != "epoch"}, step=self.step)
+        self.lines += 1
+        self._save_state()
+
+    def _validate(self) -> dict:
+        """Cross-entropy, penalty, top-5 under teacher forcing; BLEU-4 of greedy captions (free) and of the forced words (published)."""
+        from captioning.validation import validate
+
+        device = self.accelerator.device
+        captions, words = self._ids("val"), self.config.max_words
+        return validate(self.model, self.data, captions, self.inputs, self.vocabulary, words, device, self.accelerator)
+
+    def _reduce(self, sums: list[float]) -> list[float]:
+        import torch
+
+        return self.accelerator.reduce(torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device), "sum").tolist()
+
+    def _agree(self, value):
+        """The largest value of all processes: one that saw a signal stops them all."""
+        if self.world == 1:
+            return value
+        import torch
+        from accelerate.utils import gather
+
+        return int(gather(torch.tensor([int(value)], device=self.accelerator.device)).max())
+
+    def _out_of_patience(self) -> bool:
+        return bool(self.config.patience) and self.epoch - self.best_epoch >= self.config.patience
+
+    def _describe(self, begun: float, first_step: int) -> str:
+        ce, penalty, top5, words, captions = self.sums
+        rate = (self.step - first_step) * self.config.batch_size / max(time.monotonic() - begun, 1e-9)
+        return f"loss {ce / words + self.config.penalty_weight * penalty / captions:.3f}, top-5 {100 * top5 / words:.1f} %, {rate:.0f} captions/s"
+
+    def _save_checkpoint(self, line: dict) -> None:
+        from captioning.checkpoint import save_checkpoint
+
+        scores = {k: v for k, v in line.items() if k.startswith("val_")}
+        facts = {"run_id": self.run_id, "data": {"name": self.data.name, "fingerprint": self.data.fingerprint}, "epoch": self.epoch + 1}
+        save_checkpoint(self.out, self.model, self.config, self.vocabulary, facts | {"scores": scores})
+
+    def _save_state(self) -> None:
+        import torch
+        from accelerate.utils import gather_object
+
+        from captioning.checkpoint import save_state
+
+        random = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}]
+        random = gather_object(random) if self.world > 1 else random
+        if not self.accelerator.is_main_process:
+            return
+        kept = {n: t for n, t in self.model.state_dict().items() if not (self.config.frozen and n.startswith("encoder."))}
+        place = {
+            n: getattr(self, n)
+            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "sums", "parts")
+        }
+        save_state(self.out / "state.pt", {**place, "model": kept, "optimiser": self.optimiser.state_dict(), "random": random})
+
+    def _resume(self) -> None:
+        """Take up the state in `out`, if there is one of this very run."""
+        import torch
+
+        from captioning.checkpoint import load_state
+
+        path = self.out / "state.pt"
+        if not path.exists():
+            if (self.out / "config.json").exists():
+                raise BadInput(f"{self.out}: holds a checkpoint but no state.pt to go on from; choose another --out or delete it")
+            if self.accelerator.is_main_process:
+                self.out.mkdir(parents=True, exist_ok=True)
+                with atomic_write(self.out / "metrics.jsonl"):
+                    pass
+            return
+        state = load_state(path)
+        if state["run_id"] != self.run_id:
+            raise BadInput(
+                f"{self.out}: holds the run {state['run_id']}, this is {self.run_id}; choose another --out or the same settings and data"
+            )
+        if state["world"] != self.world:
+            raise BadInput(
+                f"{self.out}: was trained by {state['world']} processes, these are {self.world}; dropout would differ; use as many"
+            )
+        self.model.load_state_dict(state.pop("model"), strict=False)
+        self.optimiser.load_state_dict(state.pop("optimiser"))
+        random = state.pop("random")[self.rank]
+        torch.set_rng_state(random["cpu"])
+        if torch.cuda.is_available() and random["cuda"]:
+            torch.cuda.set_rng_state_all(random["cuda"])
+        vars(self).update(state)
+        if self.accelerator.is_main_process:
+            # A line written after the state was saved belongs to an epoch that is validated again.
+            lines = (self.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            with atomic_write(self.out / "metrics.jsonl") as curve:
+                curve.writelines(lines[: self.lines])
+            if self.epoch < self.config.epochs:
+                print(f"going on at epoch {self.epoch + 1}, batch {self.batch + 1}, step {self.step}", flush=True)
+
+
+class _Signals:
+    """SIGINT and SIGTERM are noted; the loop saves and leaves after the step. Within `at_once` they leave at once: the state is on disk."""
+
+    def __enter__(self) -> "_Signals":
+        self.received, self.now = 0, False
+        self.before = {}
+        with contextlib.suppress(ValueError):  # not the main thread: whoever runs this handles signals
+            self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame) -> None:
+        self.received = number
+        if self.now:
+            raise Stopped(128 + number)
+
+    @contextlib.contextmanager
+    def at_once(self):
+        self.now = True
+        if self.received:
+            raise Stopped(128 + self.received)
+        yield
+        self.now = False
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    config: RunConfig = RunConfig()
+    where: Where = Where()
+
+
+def main() -> int:
+    import tyro
+
+    arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__)
+    folder = train(arguments.config, arguments.where)
+    print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
