@@ -22,6 +22,7 @@ from captioning.config import Decode
 
 ROOT = Path(__file__).resolve().parent
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
+STRIP_KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
 AT_ONCE = 16
 
 
@@ -66,10 +67,10 @@ class Captioner:
     def prepare(self, image):
         """Any image -> what the encoder sees, uint8 (S,S,3)."""
         import numpy as np
-        from captioning.pixels import resize
         from PIL import Image
 
         from captioning.images import open_image
+        from captioning.pixels import resize
 
         pre = self.model.encoder.preprocessing
         picture = image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
@@ -125,6 +126,8 @@ def find_images(names: Sequence[str]) -> list[Path]:
     found = []
     for name in names:
         path = Path(name)
+        if not name:
+            raise BadInput("--img '': an empty name; give files, folders or patterns")
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
             if not inside:
@@ -170,6 +173,8 @@ def main() -> int:
     files = find_images(options.img)
     if options.attention and len(files) > 1:
         raise BadInput(f"--attention draws one photo's strip, --img names {len(files)}; give one")
+    if options.attention and Path(options.attention).suffix.lower() not in STRIP_KINDS:
+        raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
     folder = Path(options.checkpoint) if options.checkpoint else default_checkpoint()
     captioner = load_captioner(folder, options.device, options.weights, options.encoder)
     data = captioner.description["data"]["name"]
@@ -213,11 +218,8 @@ def _draw(path: str, pixels, caption: Caption) -> None:
     from captioning.attention_strip import draw_strip
 
     strip = draw_strip(_picture(pixels), caption.words, caption.attention)
-    kind = Path(path).suffix.lower().lstrip(".") or "png"
-    if kind not in ("png", "jpg", "jpeg", "webp"):
-        raise BadInput(f"--attention {path}: write a .png, .jpg or .webp")
     with atomic_write(path, "wb") as file:
-        strip.save(file, format="jpeg" if kind == "jpg" else kind)
+        strip.save(file, format=STRIP_KINDS[Path(path).suffix.lower()])
 
 
 if __name__ == "__main__":

@@ -38,9 +38,11 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
         self._choose_what_learns(tune_from)
         self.train(False)
-        with torch.no_grad():
+        with torch.set_grad_enabled(not self.frozen):
             probe = self._map(torch.zeros(1, 3, preprocessing.size, preprocessing.size))  # (1, D, h, w)
         self.dim, *self.grid = probe.shape[1:]
+        if not self.frozen:
+            self._freeze_unreached(probe)
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B,3,S,S), already scaled -> regions (B,R,D)."""
@@ -95,6 +97,14 @@ class Encoder(nn.Module):
             raise BadInput(f"--tune-from {tune_from}: {self.source.tag} has the layer groups 0 to {last}")
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(0 <= tune_from <= groups[name])
+
+
+    def _freeze_unreached(self, features: Tensor) -> None:
+        """What lies behind the regions (a head's norm, say) never gets a gradient; several processes would wait for it forever."""
+        learning = [p for p in self.trunk.parameters() if p.requires_grad]
+        reached = torch.autograd.grad(features.sum(), learning, allow_unused=True)
+        for parameter, gradient in zip(learning, reached, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
 
 def layer_groups(trunk: nn.Module) -> dict[str, int]:

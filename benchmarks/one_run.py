@@ -1,6 +1,5 @@
 """One run in a process of its own: train, save predictions, score them, write the record. Whatever is finished is not done again."""
 
-import dataclasses
 import gzip
 import hashlib
 import io
@@ -18,6 +17,7 @@ from pathlib import Path
 from benchmarks.plan import Run
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
+from captioning.checkpoint import settings
 from captioning.config import NUMERICS, Decode
 from captioning.records import SCHEMA, write_record
 
@@ -54,7 +54,8 @@ def execute(run: Run, place: Place, data) -> None:
         data=place.data, weights=place.weights, out=str(checkpoint), device=place.device, threads=place.threads,
         cache=place.cache, save_minutes=place.save_minutes,
     )  # fmt: skip
-    train(run.config, where, data)
+    if not is_trained(checkpoint, run):
+        train(run.config, where, data)
     begun = time.monotonic()
     captioner = _load(run, place, checkpoint)
     predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
@@ -69,11 +70,19 @@ def execute(run: Run, place: Place, data) -> None:
     (checkpoint / "state.pt").unlink(missing_ok=True)  # nothing to go on from any more
 
 
+def is_trained(checkpoint: Path, run: Run) -> bool:
+    """Its state was removed because its record was written; if that record is gone or broken, only scoring is to be done again."""
+    from captioning.checkpoint import read_description
+
+    if not (checkpoint / "config.json").exists() or (checkpoint / "state.pt").exists():
+        return False
+    return read_description(checkpoint)["run_id"] == run.run_id and (checkpoint / "metrics.jsonl").exists()
+
+
 def record_failure(run: Run, place: Place, reason: str) -> None:
     """A failed run is a row with its reason; the next call tries it again."""
-    log = place.folder / "logs" / f"{run.run_id}.log"
-    record = {"schema": SCHEMA, **run.entry(), "profile": place.profile, "finished": _now(), "config": dataclasses.asdict(run.config)}
-    write_record(place.folder / "runs", record | {"status": "failed", "reason": reason, "log": str(log)})
+    record = {"schema": SCHEMA, **run.entry(), "profile": place.profile, "finished": _now(), "config": settings(run.config)}
+    write_record(place.folder / "runs", record | {"status": "failed", "reason": reason, "log": f"logs/{run.run_id}.log"})
 
 
 def _load(run: Run, place: Place, checkpoint: Path):
@@ -94,7 +103,8 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     inputs = open_inputs(data, model.encoder, config, Path(place.cache), workers=2)
     references = save_references(data, path.parent)
     header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": list(vocabulary.words), "max_words": config.max_words}
-    lines = [header | {"references": references.name, "beams": list(config.beams)}]
+    decoding = decoding_fields(config)
+    lines = [header | {"references": references.name, "beams": list(config.beams), "decoding": decoding}]
     for split in SPLITS:
         images = data.split(split)
         captions = CaptionIds([data.examples[i].captions for i in images], images, vocabulary, config.max_words)
@@ -124,6 +134,20 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
                 }
             )
     _write_lines(path, lines)
+
+
+def decoding_fields(config) -> dict:
+    """How captions are decoded for the record, as fields of the scores' signature."""
+    rule = Decode(max_words=config.max_words)
+    ngram = rule.no_repeat_ngram or "none"
+    select = "free-greedy-bleu4" if config.select == "free" else "published-bleu4"
+    return {
+        "stop": rule.stop,
+        "lenpen": rule.length_penalty,
+        "ngram": ngram,
+        "unk": "banned" if rule.ban_unk else "allowed",
+        "select": select,
+    }
 
 
 def save_references(data, folder: Path) -> Path:
@@ -206,7 +230,7 @@ def make_record(run: Run, place: Place, data, captioner, scores, checkpoint, pre
         "finished": _now(),
         "status": "finished",
         "reason": None,
-        "config": dataclasses.asdict(config),
+        "config": settings(config),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,

@@ -48,6 +48,8 @@ def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[
         found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
         if experiment == "encoders":
             found += [(_own_name(e), dataclasses.replace(profile.base, name=_own_name(e), encoder=e)) for e in own_encoders]
+            for encoder in own_encoders:
+                locate(encoder, pretrained=False)  # a file that is not there is refused now, not after hours
         unknown = names - {config.name for _, config in found}
         if unknown:
             raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")

@@ -37,8 +37,8 @@ PLACES = 4  # the picture cut into 4 x 4: a place tells nothing of what the thin
 ATTRIBUTES = {"shape": len(SHAPES), "colour": len(COLOURS), "size": len(RADII), "count": 3, "place": PLACES**2}
 
 
-def draw_single(stream: Stream, side: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """One group on a background: (side, side, 3) uint8, cut from a whole picture so that the group is inside, and its attributes as numbers."""
+def draw_single(stream: Stream, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """One group on a background: (side, side, 3) uint8, cut from a whole picture so that the group is inside, its mask (side, side), and its attributes as numbers."""
     shape, colour, size, count = (stream.below(choices) for choices in tuple(ATTRIBUTES.values())[:4])
     kind = (SHAPES[shape], tuple(COLOURS)[colour], tuple(RADII)[size], count + 1)
     (group,) = place_groups(stream, [kind])
@@ -46,7 +46,9 @@ def draw_single(stream: Stream, side: int) -> tuple[np.ndarray, tuple[int, ...]]
     picture = paint(draw_background(stream), painted, stream)
     left, x = _cut(stream, [thing.x for thing in group.things], group.things[0].radius, side)
     top, y = _cut(stream, [thing.y for thing in group.things], group.things[0].radius, side)
-    return picture[top : top + side, left : left + side], (shape, colour, size, count, y * PLACES // side * PLACES + x * PLACES // side)
+    window = (slice(top, top + side), slice(left, left + side))
+    place = y * PLACES // side * PLACES + x * PLACES // side
+    return picture[window], np.any([mask[window] for mask, _ in painted], 0), (shape, colour, size, count, place)
 
 
 def _cut(stream: Stream, middles: list[int], radius: int, side: int) -> tuple[int, int]:
@@ -56,16 +58,20 @@ def _cut(stream: Stream, middles: list[int], radius: int, side: int) -> tuple[in
     return start, (low + high) // 2 - start
 
 
-def draw_singles(part: int, count: int, side: int = SIDE) -> tuple[torch.Tensor, torch.Tensor]:
-    """pixels (count, 3, side, side) in 0..255, attributes (count, 5); `part` names the random stream."""
+def draw_singles(part: int, count: int, side: int = SIDE) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """pixels (count, 3, side, side) in 0..255, masks (count, side, side) in 0..1, attributes (count, 5); `part` names the random stream."""
     stream = Stream(SEED, part)
-    drawn = [draw_single(stream, side) for _ in range(count)]
-    pixels = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2).float()  # (count, 3, side, side)
-    return pixels, torch.tensor([attributes for _, attributes in drawn])
+    pictures, masks, attributes = zip(*(draw_single(stream, side) for _ in range(count)), strict=True)
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()  # (count, 3, side, side)
+    return pixels, torch.from_numpy(np.stack(masks)).float(), torch.tensor(attributes)
 
 
 class Classifier(nn.Module):
-    """The encoder, mean and maximum of its regions, one linear head an attribute. The maximum keeps a small thing from drowning in the background's regions."""
+    """The encoder, the mean of the regions that the group covers, one linear head an attribute.
+
+    The mean over all regions drowns a small group in background, and with their maximum a ConvNeXt says it in regions far from the group: attention then
+    learns to look there.
+    """
 
     def __init__(self, name: str):
         super().__init__()
@@ -73,18 +79,20 @@ class Classifier(nn.Module):
         preprocessing = demo_encoders.preprocessing(name)
         self.mean, self.std = (255 * torch.tensor(preprocessing[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
         with torch.no_grad():
-            dim = self._regions(torch.zeros(2, 3, SIDE, SIDE)).shape[-1]
-        self.heads = nn.Linear(2 * dim, sum(ATTRIBUTES.values()))
+            dim = self._map(torch.zeros(2, 3, SIDE, SIDE)).shape[1]
+        self.heads = nn.Linear(dim, sum(ATTRIBUTES.values()))
 
-    def _regions(self, images: torch.Tensor) -> torch.Tensor:
+    def _map(self, images: torch.Tensor) -> torch.Tensor:
         features = self.encoder.forward_features(images)
-        if features.dim() == 4:
-            return features.flatten(2).transpose(1, 2)  # (B, R, D)
-        return features[:, self.encoder.num_prefix_tokens :]
+        if features.dim() == 3:
+            features = features[:, self.encoder.num_prefix_tokens :].transpose(1, 2).unflatten(2, demo_encoders.GRID)
+        return features  # (B, D, h, w)
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        regions = self._regions((pixels - self.mean) / self.std)  # (B, R, D)
-        return self.heads(torch.cat([regions.mean(1), regions.amax(1)], 1)).split(tuple(ATTRIBUTES.values()), 1)
+    def forward(self, pixels: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = self._map((pixels - self.mean) / self.std)
+        shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), features.shape[-2:])  # (B, 1, h, w)
+        pooled = (features * shares).sum((2, 3)) / shares.sum((2, 3))  # (B, D)
+        return self.heads(pooled).split(tuple(ATTRIBUTES.values()), 1)
 
 
 def pretrain(name: str, steps: int) -> tuple[Classifier, float]:
@@ -97,8 +105,8 @@ def pretrain(name: str, steps: int) -> tuple[Classifier, float]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     started = time.perf_counter()
     for step in range(steps):
-        pixels, attributes = draw_singles(2 + step, BATCH, CROP if step < crop_steps else SIDE)
-        logits = classifier(pixels)
+        pixels, masks, attributes = draw_singles(2 + step, BATCH, CROP if step < crop_steps else SIDE)
+        logits = classifier(pixels, masks)
         loss = sum(F.cross_entropy(one, target) for one, target in zip(logits, attributes.T, strict=True))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -115,8 +123,8 @@ def pretrain(name: str, steps: int) -> tuple[Classifier, float]:
 @torch.inference_mode()
 def measure(classifier: Classifier) -> dict[str, float]:
     """Share of HELD_OUT pictures that no step has seen, by attribute, and of small things the shape alone."""
-    pixels, attributes = draw_singles(0, HELD_OUT)
-    logits = [torch.cat(parts) for parts in zip(*(classifier(batch) for batch in pixels.split(250)), strict=True)]
+    pixels, masks, attributes = draw_singles(0, HELD_OUT)
+    logits = [torch.cat(parts) for parts in zip(*(classifier(*batch) for batch in zip(pixels.split(250), masks.split(250), strict=True)), strict=True)]
     right = {name: one.argmax(1) == target for name, one, target in zip(ATTRIBUTES, logits, attributes.T, strict=True)}
     small = attributes[:, 2] == tuple(RADII).index("small")
     return {name: round(float(hit.float().mean()), 4) for name, hit in right.items()} | {
@@ -124,7 +132,7 @@ def measure(classifier: Classifier) -> dict[str, float]:
     }
 
 
-def save(name: str, classifier: Classifier, steps: int, seconds: float, folder: Path) -> dict:
+def save(name: str, classifier: Classifier, seconds: float, steps: int, folder: Path) -> dict:
     """Write weights (fp16) and card; the accuracy on the card is that of the rounded weights."""
     import safetensors.torch
     import timm
@@ -163,15 +171,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps of training (default: the encoder's own, which remakes what is committed)")
     parser.add_argument("--out", type=Path, default=demo_encoders.FOLDER, help="folder of weights and cards")
     options = parser.parse_args()
-    if options.steps is not None and options.steps < 10:
-        raise BadInput(f"--steps {options.steps}: give at least 10")
+    if options.steps is not None and options.steps < 20:
+        raise BadInput(f"--steps {options.steps}: give at least 20")
     torch.set_num_threads(1)
     for name in options.only or demo_encoders.names():
         demo_encoders.weights_path(name)  # an unknown name stops here, before any training
     for name in options.only or demo_encoders.names():
         steps = options.steps or demo_encoders.MEMBERS[name].steps
         classifier, seconds = pretrain(name, steps)
-        card = save(name, classifier, steps, seconds, options.out)
+        card = save(name, classifier, seconds, steps, options.out)
         print(f"{name}: {card['accuracy']}, {card['minutes']} minutes, {card['parameters']:,} parameters, sha256 {card['sha256'][:12]}")
 
 

@@ -29,6 +29,7 @@ from benchmarks.profiles import PROFILES, profile_named  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
 
 TICK_SECONDS = 0.5
+LEAVING_SECONDS = 60.0
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -88,7 +89,7 @@ def main() -> int:
         if options.force:
             forget(folder, missing)
         failed = Runner(options, profile, folder, where, data).run_missing(plan, missing) if missing else 0
-        report = rebuild_report(options)
+        report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else "none yet, no run has ended"
     print(f"report: {report}")
     return 1 if failed else 0
 
@@ -140,17 +141,37 @@ def only_one(folder: Path):
     """One run_all at a time on a profile's results; the lock goes with the process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BadInput(
-                f"{folder}: another run_all.py (process {lock.read().strip()}) is at work there; wait for it or use --results DIR"
-            ) from None
+        _take(lock, folder)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _take(lock, folder: Path) -> None:
+    """The runs of a run_all.py that was killed hold its lock until they have saved their states and left: they are waited for."""
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            if _is_alive(holder) or time.monotonic() > deadline:
+                raise BadInput(
+                    f"{folder}: another run_all.py (process {holder}) is at work there; wait for it or use --results DIR"
+                ) from None
+        time.sleep(TICK_SECONDS)
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 class Runner:
@@ -260,7 +281,7 @@ class Runner:
 
         for run, *_ in self.running.values():
             curve = self.folder / "checkpoints" / run.run_id / "metrics.jsonl"
-            lines = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
+            lines = curve.read_text(encoding="utf-8").split("\n")[:-1] if curve.exists() else []  # whole ones only
             for line in lines[self.shown.setdefault(run.run_id, len(lines) if len(lines) > 1 else 0) :]:
                 row = json.loads(line)
                 text = f"epoch {row['epoch']}/{run.config.epochs}, BLEU-4 {row['val_bleu4_free']:.1f} (free, greedy), top-5 {row['val_top5']:.1f} %"
@@ -303,6 +324,7 @@ def _child(run: Run, place, data) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    leave_with_parent()
     log = place.folder / "logs" / f"{run.run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -319,6 +341,17 @@ def _child(run: Run, place, data) -> None:
         traceback.print_exc()
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def leave_with_parent() -> None:
+    """On Linux, SIGTERM when run_all.py dies, even by kill -9: nobody would collect the run, and it would keep the lock."""
+    if sys.platform == "linux":
+        import ctypes
+        import multiprocessing
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != multiprocessing.parent_process().pid:
+            sys.exit(128 + signal.SIGTERM)  # it died before the line above
 
 
 def rerun_command(options) -> str:

@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
     description = {
         "schema": SCHEMA,
         **facts,
-        "config": dataclasses.asdict(config),
+        "config": settings(config),
         "vocabulary": list(vocabulary.words),
         "preprocessing": encoder.preprocessing.to_dict(),
         "encoder": {
@@ -82,6 +82,14 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
         file.write(weights)
 
 
+def settings(config: RunConfig) -> dict:
+    """A configuration as it is written down: of a user's encoder file the name only, for where it lies is nobody's business."""
+    fields = dataclasses.asdict(config)
+    if ".py:" in config.encoder:
+        fields["encoder"] = Path(config.encoder).name
+    return fields
+
+
 def read_description(folder: str | Path) -> dict:
     """config.json of a checkpoint, checked. Raises BadInput that says what is wrong with the folder."""
     folder = Path(folder)
@@ -93,6 +101,8 @@ def read_description(folder: str | Path) -> dict:
     if not path.is_file():
         pickles = [p.name for p in folder.iterdir() if p.suffix in (".tar", ".pth", ".pt", ".pkl", ".bin") and p.name != "state.pt"]
         reason = f"holds {pickles[0]}, a pickle; those are never loaded" if pickles else "has no config.json"
+        if (folder / "state.pt").exists():
+            reason = "holds a training that has not finished its first epoch"
         raise BadInput(f"{folder}: {reason}; give a folder that train.py wrote")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -101,22 +111,28 @@ def read_description(folder: str | Path) -> dict:
         raise BadInput(f"{path}: cut or not a checkpoint's ({error}); copy the folder again") from error
     if schema != SCHEMA:
         raise BadInput(f"{path}: checkpoint schema {schema}, this version reads {SCHEMA}; use the version of ReCap that wrote it")
+    missing = [name for name in ("run_id", "data", "config", "vocabulary", "encoder", "model_sha256") if name not in description]
+    if missing:
+        raise BadInput(f"{path}: has no {missing[0]!r}, so it is no checkpoint of ReCap; give a folder that train.py wrote")
     return description
 
 
 def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "pretrained", encoder: str = ""):
     """Build the model of a checkpoint and load its weights: (CaptionModel in eval mode on the CPU, Vocabulary, description).
 
-    build_model: models.build_model, handed in because this package stands below models.py. weights: where an encoder that is not stored comes from (--weights). encoder: path/to/file.py:factory, needed where the checkpoint was made
-    with a user's own encoder: that file runs, so it must be named here, never by the checkpoint.
+    build_model: models.build_model, handed in because this package stands below models.py. weights: where an encoder that is not stored
+    comes from (--weights). encoder: path/to/file.py:factory, needed where the checkpoint was made with a user's own encoder: that file runs,
+    so it must be named here, never by the checkpoint.
     """
     folder = Path(folder)
     description = read_description(folder)
     config = config_from(description["config"], folder)
     tensors = _read_weights(folder, description)
-    from captioning.trunks import TrunkSource, locate
+    from captioning.trunks import TrunkSource, check_name, locate
 
     stated = description["encoder"]
+    if stated["kind"] != "file":
+        check_name(stated["tag"])  # a checkpoint from elsewhere names models we know, never a file to run or a place to fetch from
     if stated["kind"] == "file":
         if not encoder:
             raise BadInput(
@@ -125,8 +141,8 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
         config = dataclasses.replace(config, encoder=encoder)
         source = locate(encoder, config.pretrained)
     elif stated["stored"]:
-        # The weights come from this folder, so nothing is looked for elsewhere.
-        source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, "none")
+        # The weights come from this folder, so nothing is looked for elsewhere; the hash stays, for kept regions go by it.
+        source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, stated["weights_sha256"], stated["file_sha256"])
     else:
         source = locate(stated["tag"], config.pretrained, weights)
     model = build_model(config, len(description["vocabulary"]), source=source)
@@ -171,6 +187,7 @@ def _load_tensors(model, tensors: dict, folder: Path, stored: bool) -> None:
                 f"{folder}: {name} is {tuple(tensor.shape)}, the model wants {expected}; the folder's files are not of one model"
             )
     missing = [n for n in own if n not in tensors and (stored or not n.startswith("encoder."))]
+    missing += [] if stored or PROBE in tensors else [PROBE]
     if missing:
         raise BadInput(f"{folder}: lacks {len(missing)} tensors, first {missing[0]}; the folder's files are not of one model")
     model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items() if n != PROBE}, strict=False)
@@ -182,9 +199,11 @@ def _compare_probe(encoder, expected, folder: Path, stated: dict) -> None:
         raise BadInput(f"{folder}: its encoder gave regions {tuple(expected.shape)}, {encoder.source.tag} here gives {tuple(found.shape)}")
     distance = float((found - expected).norm() / expected.norm().clamp(min=1e-12))
     if not distance <= PROBE_TOLERANCE:
+        own = stated["kind"] == "file"
+        weights = f"of a file {stated['file_sha256'][:12]}" if own else f"with weights {stated['weights_sha256'][:12]}"
+        way_out = "name the same file with the same weights: --encoder" if own else "give the same weights: --weights DIR or FILE"
         raise BadInput(
-            f"{folder}: trained on {stated['tag']} with weights {stated['weights_sha256'][:12]}; the encoder found here gives other regions "
-            f"(distance {distance:.2f}); give the same weights with --weights DIR or FILE"
+            f"{folder}: trained on {stated['tag']} {weights}; the encoder found here gives other regions (distance {distance:.2f}); {way_out}"
         )
 
 

@@ -4,7 +4,8 @@
     encoder = demo_encoders.create("demo_convnext")       # a timm model with random weights
     demo_encoders.weights_path("demo_convnext")           # what benchmarks/pretrain_demo.py trained on single drawn objects
 
-Weights and cards lie in checkpoints/demo-encoders/; captioning/trunks.py loads them. A member is named as what it is: it stands for its family on the demo scenes, never for the full model.
+Weights and cards lie in checkpoints/demo-encoders/; captioning/trunks.py loads them. A member is named as what it is: it stands for its family on the demo
+scenes, never for the full model.
 """
 
 import json
@@ -34,8 +35,8 @@ class Member:
 def _convnext(depths: tuple[int, ...], dims: tuple[int, ...], **changes):
     from timm.models.convnext import ConvNeXt
 
-    # Layer scale starts at 1 (no 1e-6: a short training never gets past it) and the depthwise kernel is 5: 7 covers nearly the whole 8x8 grid and costs most.
-    settings = {"ls_init_value": None, "kernel_sizes": 5, "conv_mlp": True, "output_stride": 8} | changes
+    # No layer scale (it starts at 1e-6, and a short training never gets past it) and small depthwise kernels: 7 covers nearly the whole 8x8 grid and costs most.
+    settings = {"patch_size": 2, "kernel_sizes": (5, 5, 3, 3), "ls_init_value": None, "conv_mlp": True, "output_stride": 8} | changes
     return ConvNeXt(depths=depths, dims=dims, num_classes=0, **settings)
 
 
@@ -47,8 +48,10 @@ def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], **changes):
 
 
 MEMBERS = {
-    "demo_convnext": Member("ConvNeXt-Base", lambda: _convnext((1, 1, 2, 1), (32, 64, 96, 128)), steps=2500, crop_share=0.6, learning_rate=2e-3),
-    "demo_resnet": Member("ResNet-101", lambda: _resnet((1, 1, 1, 1), (32, 48, 64, 128)), steps=2000, crop_share=0.6, learning_rate=3e-3),
+    "demo_convnext": Member(
+        "ConvNeXt-Base", lambda: _convnext((1, 1, 2, 1), (32, 64, 96, 128)), steps=3000, crop_share=0.7, learning_rate=5e-3
+    ),
+    "demo_resnet": Member("ResNet-101", lambda: _resnet((1, 1, 1, 1), (32, 48, 64, 128)), steps=1200, crop_share=0.7, learning_rate=3e-3),
 }
 
 

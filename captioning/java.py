@@ -109,7 +109,6 @@ def reason_of(process: subprocess.Popen, errors) -> str:
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode("utf-8", "replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith(("at ", "WARNING:", "..."))]
-    telling = [line for line in lines if "Exception" in line or "Error" in line] or lines
-    causes = [line for line in telling if line.startswith("Caused by")]
-    text = (causes or telling or ["it wrote nothing on stderr"])[0]
+    marks = ("Caused by", "Exception", "Error", "")  # the cause says more than "Error: could not score"
+    text = next((line for mark in marks for line in lines if mark in line), "it wrote nothing on stderr")
     return f"Java failed with status {process.returncode}: {text[:300]}"

@@ -82,9 +82,11 @@ class Meteor:
         if self._process is not None and self._process.poll() is None:
             return
         self._close()
-        jar = coco_folder("meteor") / "meteor-1.5.jar"
+        folder = coco_folder("meteor")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
-        program = ["-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+        program = ["-jar", str(folder / "meteor-1.5.jar"), "-", "-", "-stdio", "-l", "en", "-norm"]
+        # Left to itself the jar escapes the path of its own table twice: not found under a folder with a space or an accent.
+        program += ["-a", str(folder / "data" / "paraphrase-en.gz")]
         # 2 GB as in coco-caption; the paraphrase table takes 0.9 of them.
         self._process = start_java(program, heap="2g", stdin=-1, stdout=-1, stderr=self._errors)
 
@@ -137,8 +139,14 @@ _shared: dict[int, Meteor] = {}
 
 def shared_meteor() -> Meteor:
     """This process's one METEOR. A forked child gets its own: two processes on one pipe would read each other's answers."""
-    if os.getpid() not in _shared:
+    process = os.getpid()
+    if process not in _shared:
         _shared.clear()
-        _shared[os.getpid()] = Meteor()
-        atexit.register(_shared[os.getpid()].close)
-    return _shared[os.getpid()]
+        _shared[process] = Meteor()
+        atexit.register(_close_own, process)
+    return _shared[process]
+
+
+def _close_own(process: int) -> None:
+    if os.getpid() == process and process in _shared:  # a forked child runs its parent's exit functions too
+        _shared[process].close()

@@ -3,6 +3,7 @@
 Faithful only where the encoder is in eval mode and pictures are not augmented; train.py asks for it nowhere else.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -18,10 +19,13 @@ from captioning.cache import building
 from captioning.config import NUMERICS
 
 
-def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int) -> str:
-    """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well."""
+def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, probe: bytes = b"") -> str:
+    """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well.
+
+    probe: regions of one fixed picture, for an encoder whose weights no hash names (a user's file may load any).
+    """
     facts = [source.tag if source.kind != "file" else source.name, source.weights_sha256, source.file_sha256, preprocessing.to_dict()]
-    facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None]
+    facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None, hashlib.sha256(probe).hexdigest()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -31,21 +35,53 @@ def cached_regions(path: Path, shape: tuple[int, int, int], encode: Callable[[],
     encode() gives the regions (n,R,D) of all N images in order, some at a time. Another process that builds the same file is waited for.
     Raises BadInput where the disk is too small.
     """
-    with building(path) as locked:
-        if not (locked and path.exists()):
-            _build(path, shape, encode)
-    regions = np.load(path, mmap_mode="r")
-    if regions.shape != shape:
-        raise BadInput(f"{path}: holds {regions.shape}, expected {shape}; delete it and run again")
+    regions = _open(path, shape)
+    if regions is None:
+        with building(path) as alone:
+            regions = _open(path, shape)
+            if regions is None:
+                if alone:
+                    _remove_remains(path)
+                _build(path, shape, encode)
+                regions = _open(path, shape)
+    if regions is None:
+        raise BadInput(f"{path}: holds no regions of shape {shape}; delete it and run again")
     return regions
+
+
+def _open(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """The map, or None where there is none. It exists only when complete; a damaged one is built again."""
+    try:
+        regions = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return regions if regions.shape == shape and regions.dtype == np.float16 else None
+
+
+def _remove_remains(path: Path) -> None:
+    """What killed builders left. Called by the one process that may build, so nobody is writing them."""
+    for remains in path.parent.glob(f".{path.name}.*.partial"):
+        remains.unlink(missing_ok=True)
 
 
 def _build(path: Path, shape: tuple[int, int, int], encode: Callable[[], Iterable[np.ndarray]]) -> None:
     needed, free = 2 * math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise BadInput(f"{path.parent}: regions need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; choose another --cache")
+        raise _no_space(path, needed)
     # Written, not mapped: on a disk that fills up a mapping dies of SIGBUS where a write says so.
-    with atomic_write(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-        for regions in encode():
-            file.write(np.ascontiguousarray(regions, dtype=np.float16).tobytes())
+    try:
+        with atomic_write(path, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            for regions in encode():
+                file.write(np.ascontiguousarray(regions, dtype=np.float16).tobytes())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _no_space(path, needed) from error
+        raise
+
+
+def _no_space(path: Path, needed: int) -> BadInput:
+    free = shutil.disk_usage(path.parent).free
+    return BadInput(
+        f"{path.parent}: regions need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free some space or choose another --cache"
+    )

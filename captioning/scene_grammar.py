@@ -62,7 +62,12 @@ def _sentence(groups: Sequence, relations: frozenset, named: tuple[int, ...], st
     opening = stream.chance(15) * ("there is " if groups[named[0]].count == 1 else "there are ")
     if len(named) == 3:
         holds_for_both = relation and (named[0], relation, named[2]) in relations
-        return opening + phrases[0] + (f" {_usually_first(RELATIONS[relation], stream)} " if holds_for_both else " with ") + f"{phrases[1]} and {phrases[2]}"
+        return (
+            opening
+            + phrases[0]
+            + (f" {_usually_first(RELATIONS[relation], stream)} " if holds_for_both else " with ")
+            + f"{phrases[1]} and {phrases[2]}"
+        )
     if relation is None or stream.chance(10):
         return f"{opening}{phrases[0]} and {phrases[1]}"
     return f"{opening}{phrases[0]} {_usually_first(RELATIONS[relation], stream)} {phrases[1]}"

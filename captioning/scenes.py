@@ -41,7 +41,9 @@ TEXTURES = ("plain", "stripes", "checks", "blotches")
 SPLITS = ("train", "val", "test")
 ROW, COLUMN = np.mgrid[:SIDE, :SIDE].astype(np.int32)  # (64, 64) each
 # Pairs that no training or validation scene shows: each shape and each colour is still seen with others.
-UNSEEN = frozenset({("circle", "purple"), ("square", "yellow"), ("triangle", "white"), ("cross", "red"), ("star", "blue"), ("heart", "green")})
+UNSEEN = frozenset(
+    {("circle", "purple"), ("square", "yellow"), ("triangle", "white"), ("cross", "red"), ("star", "blue"), ("heart", "green")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,10 @@ class DrawnImages:
 
 
 def load_scenes(train: int = 3000, val: int = 400, test: int = 400, seed: int = 0) -> CaptionData:
-    """The demo's data; its `images.scenes` hold the truth of every example. Scene i of a split depends on (seed, split, i) alone, so more scenes never change the ones before."""
+    """The demo's data; its `images.scenes` hold the truth of every example.
+
+    Scene i of a split depends on (seed, split, i) alone, so more scenes never change the ones before.
+    """
     examples, scenes = [], []
     for split, images in zip(SPLITS, (train, val, test), strict=True):
         for number in range(images):
@@ -133,7 +138,9 @@ def load_scenes(train: int = 3000, val: int = 400, test: int = 400, seed: int = 
             raw = tuple(f"{caption[0].upper()}{caption[1:]}." for caption in scene.captions)
             examples.append(Example(image_id=f"scene-{len(scenes):06d}", file="", split=split, captions=scene.captions, raw=raw))
             scenes.append(scene)
-    return CaptionData(name="demo", root=Path(), examples=examples, fingerprint=combine(examples, _hash_drawing(scenes)), images=DrawnImages(scenes))
+    return CaptionData(
+        name="demo", root=Path(), examples=examples, fingerprint=combine(examples, _hash_drawing(scenes)), images=DrawnImages(scenes)
+    )
 
 
 def _hash_drawing(scenes: Sequence[Scene]) -> str:
@@ -230,7 +237,9 @@ def _arrange(stream: Stream, radius: int, count: int) -> tuple[tuple[int, int], 
     if count == 2:
         return stream.pick((((-step, 0), (step, 0)), ((0, -step), (0, step))))
     up = stream.pick((-1, 1))
-    return stream.pick((((0, up * step), (-step, -up * step), (step, -up * step)), ((up * step, 0), (-up * step, -step), (-up * step, step))))
+    return stream.pick(
+        (((0, up * step), (-step, -up * step), (step, -up * step)), ((up * step, 0), (-up * step, -step), (-up * step, step)))
+    )
 
 
 def jitter_colour(stream: Stream, colour: str) -> tuple[int, int, int]:

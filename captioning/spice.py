@@ -64,7 +64,7 @@ def _find_models(models: str | Path | None) -> list[Path]:
     folder = Path(named) if named else coco_folder("spice") / "lib"
     missing = [name for name in _MODELS if not (folder / name).is_file()]
     if missing:
-        where = f"in {folder}" if named else "here"
+        where = f"in {folder}" if named else "installed"
         raise JavaUnavailable(
             f"{' and '.join(missing)} not {where}: unpack them from http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip "
             "into a folder and name it by RECAP_SPICE_MODELS or --spice-models"

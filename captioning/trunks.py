@@ -64,8 +64,7 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", image_si
     if encoder.startswith(DEMO_PREFIX):
         from captioning import demo_encoders
 
-        if encoder not in demo_encoders.names():
-            raise BadInput(f"--encoder {encoder}: no demo encoder of that name; there are {', '.join(demo_encoders.names())}")
+        check_name(encoder)
         if weights == "none":
             return TrunkSource(encoder, encoder, "demo", None, "none")
         path = demo_encoders.weights_path(encoder)
@@ -77,6 +76,17 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", image_si
         return TrunkSource(encoder, tag, "timm", None, "none")
     path = _find_weights(tag, weights)
     return TrunkSource(encoder, tag, "timm", path, _sha256(path))
+
+
+def check_name(encoder: str) -> None:
+    """Raise BadInput unless it names a demo encoder or a timm model: no file of code, no folder, no hub address (timm would follow those)."""
+    if encoder.startswith(DEMO_PREFIX):
+        from captioning import demo_encoders
+
+        if encoder not in demo_encoders.names():
+            raise BadInput(f"--encoder {encoder}: no demo encoder of that name; there are {', '.join(demo_encoders.names())}")
+    else:
+        exact_tag(encoder)
 
 
 def exact_tag(encoder: str) -> str:
@@ -161,12 +171,13 @@ def _run_users_file(source: TrunkSource):
     sys.modules[spec.name] = module  # dataclasses and pickling inside the file look it up there
     try:
         spec.loader.exec_module(module)
-        make = getattr(module, factory)
-    except AttributeError as error:
-        raise BadInput(f"--encoder {source.tag}: {path} has no {factory!r}") from error
+        trunk = getattr(module, factory)() if hasattr(module, factory) else None
+    except BadInput:
+        raise
     except Exception as error:  # a user's file can fail in any way; what matters is which file and how
-        raise BadInput(f"--encoder {source.tag}: {path} failed: {type(error).__name__}: {error}") from error
-    trunk = make()
+        raise BadInput(f"--encoder {source.tag}: {path} failed: {type(error).__name__}: {error}; mend that file") from error
+    if trunk is None:
+        raise BadInput(f"--encoder {source.tag}: {path} has no {factory!r} that returns a module")
     if not callable(getattr(trunk, "forward_features", None)):
         raise BadInput(f"--encoder {source.tag}: what {factory} returns has no forward_features(images)")
     return trunk

@@ -53,7 +53,9 @@ def test_java_that_fails_says_why(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
 def test_children_end_when_the_parent_is_killed():
-    program = "from captioning.meteor import shared_meteor as m; import time; m().start(); print(m()._process.pid, flush=True); time.sleep(60)"
+    program = (
+        "from captioning.meteor import shared_meteor as m; import time; m().start(); print(m()._process.pid, flush=True); time.sleep(60)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     command = Path(f"/proc/{child}/cmdline")

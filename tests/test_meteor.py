@@ -9,7 +9,8 @@ import pytest
 from captioning.java import JavaUnavailable
 from captioning.meteor import COUNTS, Meteor, meteor_score, shared_meteor
 
-WORDS = "a the two dog dogs man men person runs running run on in beach grass green small large little child kid , ' . 3 is riding rides".split()
+SPEECH = "a the two dog dogs man men person runs running run on in beach grass green small large little child kid , ' . 3 is riding rides"
+WORDS = SPEECH.split()
 
 
 def made_up(images: int, seed: int) -> tuple[list[str], list[list[str]]]:
@@ -23,13 +24,15 @@ def as_shipped(candidates: list[str], references: list[list[str]]) -> tuple[floa
     """pycocoevalcap's Meteor on our running process (its own would load the paraphrase table again)."""
     from pycocoevalcap.meteor.meteor import Meteor as Shipped
 
-    shipped = object.__new__(Shipped)
-    shared_meteor().start()
-    shipped.meteor_p, shipped.lock = shared_meteor()._process, threading.Lock()
-    try:
-        return shipped.compute_score(dict(enumerate(references)), {number: [caption] for number, caption in enumerate(candidates)})
-    finally:
-        Shipped.__del__ = lambda self: None  # it would kill the process that is shared
+    class Attached(Shipped):
+        def __init__(self):
+            shared_meteor().start()
+            self.meteor_p, self.lock = shared_meteor()._process, threading.Lock()
+
+        def __del__(self):
+            pass  # the process is shared
+
+    return Attached().compute_score(dict(enumerate(references)), {number: [caption] for number, caption in enumerate(candidates)})
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -60,19 +63,26 @@ def test_more_requests_than_a_pipe_holds():
     assert (rows == rows[0]).all()
 
 
-def test_a_killed_process_is_started_again():
-    shared_meteor().start()
-    shared_meteor()._process.kill()
-    shared_meteor()._process.wait()
-    assert shared_meteor().counts(["a dog"], [["a dog"]]).shape == (1, COUNTS)
-
-
-@pytest.mark.parametrize("says, reason", [("", "status 0"), ("Error: specify SCORE", "answered 'Error: specify SCORE'")])
-def test_an_answer_that_is_none(monkeypatch, tmp_path, says, reason):
-    java = tmp_path / "java"
-    java.write_text(f"#!/bin/sh\n{f'echo {says!r}' if says else 'exit 0'}\n")
+def stand_in(monkeypatch, folder, text: str) -> None:
+    java = folder / "java"
+    java.write_text(f"#!/bin/sh\n{text}\n")
     java.chmod(0o755)
     monkeypatch.setenv("RECAP_JAVA", str(java))
+
+
+def test_a_killed_process_is_started_again(monkeypatch, tmp_path):
+    stand_in(monkeypatch, tmp_path, f"while read -r line; do echo {'0 ' * COUNTS}; done")
+    meteor = Meteor()
+    meteor.start()
+    meteor._process.kill()
+    meteor._process.wait()
+    assert meteor.counts(["a dog"] * 2, [["a dog"]] * 2).tolist() == [[0] * COUNTS] * 2
+    meteor.close()
+
+
+@pytest.mark.parametrize("says, reason", [("exit 0", "status 0"), ("echo 'Error: specify SCORE'", "answered 'Error: specify SCORE'")])
+def test_an_answer_that_is_none(monkeypatch, tmp_path, says, reason):
+    stand_in(monkeypatch, tmp_path, says)
     meteor = Meteor()
     with pytest.raises(JavaUnavailable, match=reason):
         meteor.counts(["a dog"] * 5000, [["a dog"]] * 5000)

@@ -17,7 +17,23 @@ PLAIN = [
     "the U.S. flag",
     "An old-fashioned car parked in front of Joe's & Sons",
 ]
-NASTY = ["a\nb", "a\rb", "a\r\nb", "a\x85b", "a\u2028b", "a\u2029b", "a\x0bb", "a\x0cb", "a\tb", "a ||| b", "a 😀 b", "a\ud800b", "a\x00b", "", " "]
+NASTY = [
+    "a\nb",
+    "a\rb",
+    "a\r\nb",
+    "a\x85b",
+    "a\u2028b",
+    "a\u2029b",
+    "a\x0bb",
+    "a\x0cb",
+    "a\tb",
+    "a ||| b",
+    "a 😀 b",
+    "a\ud800b",
+    "a\x00b",
+    "",
+    " ",
+]
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_without_the_engine_it_fails_after_all_the_work(models, monkeypatch):
 
 def test_the_cache_needs_its_modules_opened(models, monkeypatch):
     monkeypatch.setattr("captioning.spice._OPENED", ())
-    with pytest.raises(JavaUnavailable, match="does not \"opens java.lang\""):
+    with pytest.raises(JavaUnavailable, match='does not "opens java.lang"'):
         spice(["a dog"], [["a dog"]], models)
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
 from tests.tiny import SETTINGS, flags, make_data
-from train import Stopped, Where, train
+from train import Stopped, Training, Where, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,20 +60,24 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert (a / "config.json").read_text() == (b / "config.json").read_text()
 
 
-def test_eight_images_can_be_learnt_by_heart(tmp_path):
-    """Trained and captioned on the same images, the captioner says one of each image's own captions."""
-    data = make_data(tmp_path / "data", val=8)  # the validation images show what the training images show
-    from caption import load_captioner
+def test_eight_images_can_be_learnt_by_heart(data, tmp_path):
+    """End to end: after 100 steps on eight images, encoder and all, each gets one of its own captions."""
+    from caption import Captioner
+    from captioning.batches import epoch_batches
     from captioning.config import Decode
 
-    train(RunConfig(**{**SETTINGS, "epochs": 30, "batch_size": 5, "decoder_lr": 1e-2, "dropout": 0.0}), where(data, tmp_path / "run"))
-    captioner = load_captioner(tmp_path / "run", "cpu")
+    changes = {"encoder": "demo_resnet", "tune_from": 0, "encoder_lr": 2e-3, "hidden_dim": 64, "dropout": 0.0, "batch_size": 18}
+    config = RunConfig(**{**SETTINGS, **changes, "schedule": "constant", "penalty_weight": 0.0})
+    training = Training(config, where(data, tmp_path / "run"))
+    training.model.train()
+    for epoch in range(100):
+        for chosen in epoch_batches(training.captions, config, epoch):
+            training._learn(chosen, batches=1)
+    captioner = Captioner(training.model, training.vocabulary, {}, torch.device("cpu"))
     images = json.loads((data / "dataset_tiny.json").read_text())["images"][:8]
-    last = curve(tmp_path / "run")[-1]
-    assert last["train_top5"] > 99
-    said = captioner.caption([data / "images" / i["filename"] for i in images], Decode(beam=3))
-    right = sum(caption.text in [" ".join(s["tokens"]) for s in image["sentences"]] for caption, image in zip(said, images, strict=True))
-    assert right == 8
+    said = captioner.caption([data / "images" / image["filename"] for image in images], Decode(beam=3))
+    for caption, image in zip(said, images, strict=True):
+        assert caption.text in [" ".join(sentence["tokens"]) for sentence in image["sentences"]]
 
 
 @pytest.mark.parametrize(
@@ -220,11 +224,14 @@ def test_train_needs_nothing_beyond_torch_timm_transformers_accelerate_nltk_tyro
     assert trained.returncode == 0, trained.stderr
     photo = str(data / "images" / "train000.png")
     said = run([sys.executable, "-c", script, "caption.py", "--checkpoint", str(tmp_path / "run"), "--img", photo, "--device", "cpu"])
-    assert said.returncode == 0 and said.stdout.strip(), said.stderr
+    assert said.returncode == 0 and len(said.stdout.splitlines()) == 1, said.stderr
 
 
 def test_two_processes_equal_one(data, tmp_path):
-    """World size 2 by torchrun (gloo): gradients of a step to 1e-5, then 20 losses to 1e-4, uneven batches and an empty share included."""
+    """World size 2 by torchrun (gloo): gradients of a step to 1e-5, then 20 losses to 1e-4, uneven batches and an empty share included.
+
+    An encoder with layer norm: batch norm in training mode has each process's own statistics, as in any data-parallel training.
+    """
     script = tmp_path / "losses.py"
     script.write_text(
         "import json, os, sys, torch\n"
@@ -234,7 +241,7 @@ def test_two_processes_equal_one(data, tmp_path):
         "from tests.tiny import SETTINGS\n"
         "from train import Training, Where\n"
         "torch.set_num_threads(1)\n"
-        "config = RunConfig(**{**SETTINGS, 'dropout': 0.0, 'batch_size': 5, 'tune_from': 2, 'encoder_lr': 1e-3, 'clip_norm': 1.0})\n"
+        "config = RunConfig(**{**SETTINGS, 'encoder': 'demo_convnext', 'dropout': 0.0, 'batch_size': 5, 'tune_from': 0, 'encoder_lr': 1e-3})\n"
         "t = Training(config, Where(data=sys.argv[2], out=sys.argv[3], cache=sys.argv[2] + '/cache', device='cpu', workers=0))\n"
         "losses, gradients, sizes = [], None, set()\n"
         "while len(losses) < 20:\n"
@@ -253,8 +260,10 @@ def test_two_processes_equal_one(data, tmp_path):
     places = [str(ROOT), str(data), str(tmp_path / "out")]
     one = run([sys.executable, str(script), *places, str(tmp_path / "one.pt")])
     assert one.returncode == 0, one.stderr
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port", "0"]
-    two = run([*torchrun, str(script), *places, str(tmp_path / "two.pt")], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    # Loopback by name: where the host's own name does not resolve, gloo would wait for minutes.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    two = run([*torchrun, str(script), *places, str(tmp_path / "two.pt")], env=environment)
     assert two.returncode == 0, two.stderr
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("one", "two"))
     assert (one["world"], two["world"]) == (1, 2)
@@ -267,7 +276,6 @@ def test_two_processes_equal_one(data, tmp_path):
 def test_accumulated_parts_give_the_same_gradients(data, tmp_path):
     """What out-of-memory falls back to: the batch in parts, gradients added up."""
     from captioning.batches import epoch_batches
-    from train import Training
 
     found = []
     for size in (0, 4):

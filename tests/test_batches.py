@@ -1,0 +1,87 @@
+"""The order of an epoch: every caption once, a function of seed and epoch alone, whole images where that is asked for; parts keep rows together."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioning.batches import CaptionIds, epoch_batches
+from captioning.config import RunConfig
+from captioning.vocabulary import END, PAD, START, UNK, Vocabulary
+
+WORDS = ("a", "dog", "red", "runs", "on", "grass")
+VOCABULARY = Vocabulary(("<pad>", "<start>", "<end>", "<unk>", *WORDS))
+caption = st.lists(st.sampled_from((*WORDS, "zebra")), min_size=1, max_size=9).map(" ".join)
+sets = st.lists(st.lists(caption, min_size=1, max_size=6), min_size=1, max_size=12)
+configs = st.builds(
+    RunConfig, seed=st.integers(0, 3), batch_size=st.integers(1, 14), batching=st.sampled_from(("images", "captions"))
+)  # fmt: skip
+
+
+def ids_of(captions_of: list[list[str]], max_words: int = 50) -> CaptionIds:
+    """Captions of the examples 0, 3, 6, ...: indices of a split need not be dense."""
+    return CaptionIds(captions_of, range(0, 3 * len(captions_of), 3), VOCABULARY, max_words)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sets, configs, st.integers(0, 2))
+def test_every_caption_once_in_batches_of_at_most_the_size(captions_of, config, epoch):
+    captions = ids_of(captions_of)
+    batches = epoch_batches(captions, config, epoch)
+    assert sorted(np.concatenate(batches)) == list(range(len(captions)))
+    for chosen in batches:
+        images = captions.image[chosen]
+        assert len(chosen) <= config.batch_size or (config.batching == "images" and len(set(images)) == 1)
+        if config.batching == "images":
+            assert all((captions.image == image).sum() == (images == image).sum() for image in images)
+    if config.batching == "captions":
+        assert all(len(chosen) == config.batch_size for chosen in batches[:-1])
+
+
+@settings(deadline=None, max_examples=20)
+@given(sets, configs)
+def test_the_order_is_a_function_of_seed_and_epoch(captions_of, config):
+    def order(config, epoch):
+        return [tuple(b) for b in epoch_batches(ids_of(captions_of), config, epoch)]
+
+    assert order(config, 1) == order(config, 1)
+    many = ids_of([["a dog"]] * 50)
+    orders = [
+        tuple(np.concatenate(epoch_batches(many, dataclasses.replace(config, seed=seed), epoch))) for seed in (0, 1) for epoch in (0, 1)
+    ]
+    assert len(set(orders)) == 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(sets, st.integers(1, 9), st.randoms(use_true_random=False))
+def test_collated_rows_are_the_captions_they_stand_for(captions_of, max_words, random):
+    captions = ids_of(captions_of, max_words)
+    texts = [text for texts in captions_of for text in texts]
+    assert captions.cut == sum(len(text.split()) > max_words for text in texts)
+    chosen = np.array(random.sample(range(len(captions)), random.randint(1, len(captions))))
+    batch = captions.collate(chosen)
+    assert len(set(batch.images)) == len(batch.images)
+    assert batch.words.shape == (len(chosen), batch.lengths.max() + 1)
+    for row, index in enumerate(chosen):
+        said = [VOCABULARY.words.index(w) if w in WORDS else UNK for w in texts[index].split()[:max_words]]
+        assert batch.words[row].tolist() == [START, *said, END] + [PAD] * (batch.words.shape[1] - len(said) - 2)
+        assert batch.lengths[row] == len(said) + 1
+        assert batch.images[batch.image_of[row]] == captions.image[index]
+
+
+@settings(deadline=None, max_examples=40)
+@given(sets, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_parts_hold_every_row_once_beside_its_own_image(captions_of, count, random):
+    captions = ids_of(captions_of)
+    chosen = np.array(random.sample(range(len(captions)), random.randint(1, len(captions))))
+    whole = captions.collate(chosen)
+    rows = []
+    for places in np.array_split(np.arange(len(whole.images)), count):
+        part = whole.part(places)
+        assert part.images.tolist() == whole.images[places].tolist()
+        assert part.words.shape == (len(part.lengths), part.lengths.max(initial=0) + 1)
+        rows += [(int(part.images[i]), *words[: n + 1]) for i, words, n in zip(part.image_of, part.words, part.lengths, strict=True)]
+    assert sorted(rows) == sorted(
+        (int(whole.images[i]), *words[: n + 1]) for i, words, n in zip(whole.image_of, whole.words, whole.lengths, strict=True)
+    )

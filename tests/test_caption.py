@@ -1,0 +1,246 @@
+"""caption.py as people call it: what goes to stdout, which checkpoint, any photo, the strip, and one line for whatever cannot be used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import caption
+from caption import default_checkpoint, load_captioner
+from captioning.bad_input import run_command
+from captioning.config import Decode, RunConfig
+from captioning.data import load_data
+from captioning.inputs import open_inputs
+from captioning.validation import free_captions
+from tests.tiny import SETTINGS, make_data
+from train import Where, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    config = RunConfig(**SETTINGS | {"epochs": 40, "dropout": 0.0, "decoder_lr": 1e-2})
+    out = train(config, Where(data=str(data), out=str(tmp_path_factory.mktemp("run") / "c"), cache=str(data / "cache"), device="cpu", workers=0))
+    torch.set_num_threads(before)
+    return out
+
+
+@pytest.fixture(scope="module")
+def captioner(trained):
+    return load_captioner(trained, "cpu")
+
+
+@pytest.fixture
+def call(trained, captioner, monkeypatch, capsys):
+    """caption.py with these arguments: (status, stdout, stderr). The trained checkpoint is loaded once for all tests."""
+    load = load_captioner
+
+    def run(*line, checkpoint: Path | None = trained):
+        more = ["--checkpoint", str(checkpoint)] if checkpoint else []
+        monkeypatch.setattr(caption, "load_captioner", lambda path, *how: captioner if path == trained else load(path, *how))
+        monkeypatch.setattr(sys, "argv", ["caption.py", "--device", "cpu", *map(str, line), *more])
+        with pytest.raises(SystemExit) as left:
+            run_command(caption.main)
+        return left.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photos(data) -> list[Path]:
+    return sorted((data / "images").glob("*.png"))
+
+
+def test_one_photo_prints_its_caption_alone(call, photos):
+    status, out, err = call("--img", photos[0], "--beam", 5)
+    assert status == 0 and out.count("\n") == 1 and out.split() and photos[0].name not in out
+    assert err.startswith("checkpoint: ") and "trained on tiny" in err and err.count("\n") == 1
+
+
+def test_files_folder_and_pattern_say_the_same(call, photos):
+    one_by_one = [f"{photo}: {call('--img', photo)[1]}" for photo in photos[:3]]
+    assert call("--img", *photos[:3])[:2] == (0, "".join(one_by_one))
+    whole = call("--img", photos[0].parent)[1].splitlines()
+    assert len(whole) == len(photos) and [line.rpartition(": ")[0] for line in whole] == list(map(str, photos))
+    assert call("--img", photos[0].parent / "t*.png", photos[-1])[1].splitlines() == [
+        line for line in whole if "/train" in line or "/test" in line
+    ] + [line for line in whole if line.startswith(str(photos[-1]))]
+
+
+def test_json_is_a_list_of_objects(call, photos, trained):
+    status, out, _ = call("--img", *photos[:2], "--json", "--beam", 3)
+    found = json.loads(out)
+    assert status == 0 and [f["image"] for f in found] == list(map(str, photos[:2]))
+    for one in found:
+        assert list(one) == ["image", "caption", "score", "words", "checkpoint"]
+        assert one["caption"] == " ".join(one["words"]) and one["score"] < 0 and one["checkpoint"] == str(trained)
+
+
+def test_a_caption_alone_equals_it_in_a_batch(captioner, photos):
+    decode = Decode(beam=3, max_words=12)
+    together = captioner.caption(photos[:6], decode)
+    assert len({c.text for c in together}) > 1  # else equality says nothing
+    for photo, one in zip(photos, together, strict=False):
+        alone = captioner.caption([photo], decode)[0]
+        assert alone.text == one.text and alone.score == pytest.approx(one.score, abs=1e-3)
+    assert captioner.caption([]) == []
+
+
+def test_the_captions_are_those_that_validation_scores(captioner, trained, data, tmp_path):
+    loaded = load_data(data)
+    config = RunConfig(**{k: v for k, v in captioner.description["config"].items() if k != "beams"})
+    images = loaded.split("val") + loaded.split("test")
+    inputs = open_inputs(loaded, captioner.model.encoder, config, tmp_path, workers=0)
+    scored = dict(free_captions(captioner.model, inputs, images, Decode(beam=3, max_words=12), torch.device("cpu")))
+    for index in images:
+        said = captioner.caption([data / "images" / Path(loaded.examples[index].file).name], Decode(beam=3, max_words=12))[0]
+        assert said.words == captioner.vocabulary.decode(scored[index].words)
+        assert said.score == pytest.approx(scored[index].score, abs=1e-2)
+
+
+def test_a_turned_photo_is_captioned_upright(captioner, photos, tmp_path):
+    upright = Image.open(photos[1]).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side, to be turned clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    one, other = captioner.caption([photos[1]])[0], captioner.caption([tmp_path / "turned.png"])[0]
+    assert (one.text, one.score) == (other.text, other.score)
+
+
+def test_any_kind_of_photo_gets_a_caption(call, photos, tmp_path):
+    red = Image.open(photos[0]).convert("RGB")
+    red.convert("L").save(tmp_path / "grey.jpg")
+    red.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.new("I;16", (30, 20), 40_000).save(tmp_path / "16-bit.png")
+    red.quantize(4).save(tmp_path / "palette.png")
+    red.putalpha(128)
+    red.save(tmp_path / "alpha.PNG")
+    red.convert("P").save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("P", red.size)] * 3)
+    Image.new("L", (10_000, 10_000), 90).save(tmp_path / "100-megapixels.jpg")
+    (tmp_path / "notes.txt").write_text("passed over")
+    status, out, err = call("--img", tmp_path, "--json")
+    found = json.loads(out)
+    assert status == 0 and len(found) == 7 and all(f["words"] for f in found), err
+
+
+@pytest.mark.parametrize("name", ["strip.png", "new folder/strip.jpg", "strip"])
+def test_attention_draws_a_tile_for_each_word(call, photos, tmp_path, monkeypatch, name):
+    from captioning import attention_strip
+
+    drawn = []
+    monkeypatch.setattr(attention_strip, "draw_strip", lambda *a, draw=attention_strip.draw_strip: drawn.append(a) or draw(*a))
+    status, out, _ = call("--img", photos[2], "--attention", tmp_path / name)
+    assert status == 0
+    with Image.open(tmp_path / name) as strip:
+        strip.load()
+        assert strip.width > 2 * attention_strip.TILE
+    (picture, words, maps), = drawn
+    assert words == out.split() and picture.size == (64, 64)
+    assert len(maps) >= len(words) and maps.shape[1:] == (2, 2)
+    assert maps.sum((1, 2)) == pytest.approx(1, abs=1e-3)
+
+
+def test_help_needs_no_torch():
+    script = "import sys, runpy\nsys.argv = ['caption.py', '--help']\ntry: runpy.run_path('caption.py', run_name='__main__')\n"
+    script += "except SystemExit as e: assert e.code == 0\nassert not {'torch', 'timm', 'numpy', 'PIL'} & sys.modules.keys()\n"
+    said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    for option in ("--img", "--beam", "--checkpoint", "--attention", "--json"):
+        assert option in said.stdout
+
+
+def describe(folder: Path, data: str = "flickr8k", bleu4: float = 10.0, seconds: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"data": {"name": data}, "scores": {"val_bleu4_free": bleu4}}))
+    os.utime(folder / "config.json", (seconds, seconds))
+    return folder
+
+
+def test_the_default_is_what_ships_else_the_best_newest(tmp_path, monkeypatch, call, trained, photos):
+    monkeypatch.setattr(caption, "ROOT", tmp_path)
+    status, out, err = call("--img", photos[0], checkpoint=None)
+    assert (status, out) == (2, "") and "no checkpoint yet; make one with" in err
+    worst = describe(tmp_path / "results/demo/checkpoints/a", "demo", 60)
+    assert default_checkpoint() == worst
+    older = describe(tmp_path / "results/flickr8k/checkpoints/b", bleu4=20, seconds=1)
+    describe(tmp_path / "trained/c", bleu4=19, seconds=9)
+    assert default_checkpoint() == older  # photographs before drawn scenes, then the better one
+    newer = describe(tmp_path / "trained/d", bleu4=20, seconds=2)
+    (tmp_path / "trained/broken").mkdir()
+    (tmp_path / "trained/broken/config.json").write_text('{"data": {"na')
+    assert default_checkpoint() == newer
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "shipped").symlink_to(trained)
+    assert default_checkpoint() == tmp_path / "checkpoints" / "shipped"
+    status, _, err = call("--img", photos[0], checkpoint=None)
+    assert status == 0 and err.startswith(f"checkpoint: {tmp_path}/checkpoints/shipped (trained on tiny")
+
+
+def test_a_demo_checkpoint_says_what_it_knows(call, photos, captioner, monkeypatch):
+    monkeypatch.setitem(captioner.description, "data", {"name": "demo"})
+    assert "knows drawn scenes only" in call("--img", photos[0])[2]
+
+
+def bomb(path: Path) -> Path:
+    Image.new("1", (20_000, 20_000)).save(path)
+    return path
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+BAD = {
+    "missing": (lambda t, p: ["--img", t / "no.jpg"], "no.jpg: no such image file; check the path"),
+    "empty": (lambda t, p: ["--img", written(t / "e.jpg", b"")], "e.jpg: the file is empty"),
+    "truncated": (lambda t, p: ["--img", written(t / "t.png", p.read_bytes()[:90])], "t.png: broken or cut short"),
+    "no image": (lambda t, p: ["--img", written(t / "n.jpg", b"hello, world")], "n.jpg: not an image that can be read; give a JPEG"),
+    "bomb": (lambda t, p: ["--img", bomb(t / "b.png")], "b.png: more than 250 million pixels"),
+    "folder without pictures": (lambda t, p: ["--img", written(t / "d" / "x.txt", b"").parent], "d: no pictures in this folder"),
+    "pattern without match": (lambda t, p: ["--img", t / "*.jpg"], "*.jpg: matches no file"),
+    "empty name": (lambda t, p: ["--img", ""], "--img '': an empty name"),
+    "beam 0": (lambda t, p: ["--img", p, "--beam", 0], "--beam 0: give a number of at least 1"),
+    "beam wider than the vocabulary": (lambda t, p: ["--img", p, "--beam", 500], "--beam 500: wider than the vocabulary of"),
+    "no words": (lambda t, p: ["--img", p, "--max-words", 0], "--max-words 0"),
+    "penalty not a number": (lambda t, p: ["--img", p, "--length-penalty", "nan"], "--length-penalty nan"),
+    "two strips": (lambda t, p: ["--img", p, p, "--attention", t / "a.png"], "--attention draws one photo's strip"),
+    "strip of another kind": (lambda t, p: ["--img", p, "--attention", t / "a.txt"], "a.txt: write a .png"),
+    "strip in no folder": (lambda t, p: ["--img", p, "--attention", written(t / "f", b"") / "a.png"], "f: File exists; free some space or"),
+    "strip read-only": (lambda t, p: ["--img", p, "--attention", "/proc/1/a.png"], "/proc/1"),
+    "no checkpoint": (lambda t, p: ["--img", p, "--checkpoint", t / "c"], "c: no such checkpoint; train one with"),
+    "pickle": (lambda t, p: ["--img", p, "--checkpoint", written(t / "BEST.pth.tar", b"\x80")], "pickled checkpoints are never loaded"),
+    "device": (lambda t, p: ["--img", p, "--device", "tpu"], "invalid choice: 'tpu'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(call, photos, tmp_path, case, trained):
+    make_line, said = BAD[case]
+    line = make_line(tmp_path, photos[0])
+    status, out, err = call(*line, checkpoint=None if "--checkpoint" in line else trained)
+    errors = [text for text in err.splitlines() if not text.startswith(("checkpoint: ", "usage:", " "))]
+    assert status == 2 and "Traceback" not in err
+    assert len(errors) == 1 and errors[0].startswith("caption.py: error: ") and said in errors[0]
+    assert out == "" or case.startswith("strip")  # the caption is said before the strip is drawn
+
+
+def test_a_broken_photo_among_others_costs_only_its_own_caption(call, photos, tmp_path):
+    broken = written(tmp_path / "broken.jpg", photos[0].read_bytes()[:60])
+    status, out, err = call("--img", photos[0], broken, photos[1], "--json")
+    assert status == 2 and [f["image"] for f in json.loads(out)] == [str(photos[0]), str(photos[1])]
+    assert sum("broken.jpg" in line for line in err.splitlines()) == 1

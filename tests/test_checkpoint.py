@@ -1,0 +1,248 @@
+"""Checkpoints: what goes in comes out to the bit; what is cut, mixed up, pickled or of another net is named in one line; nobody's code is run."""
+
+import hashlib
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from caption import Captioner, load_captioner
+from captioning.bad_input import BadInput
+from captioning.checkpoint import PROBE, load_checkpoint, load_state, save_checkpoint, save_state
+from captioning.config import Decode, RunConfig
+from captioning.regions import regions_key
+from captioning.vocabulary import Vocabulary
+from models import build_model
+from tests.tiny import SETTINGS
+
+VOCABULARY = Vocabulary.build(["a red square on the left", "one blue thing é", "a green square"], 1)
+FACTS = {"run_id": "tiny-0-abc", "data": {"name": "tiny", "fingerprint": "f"}, "epoch": 1, "scores": {"val_bleu4_free": 1.0}}
+FETCHED = {**SETTINGS, "pretrained": True}
+
+
+def make(folder: Path, weights: str = "pretrained", **changes):
+    """A checkpoint of an untrained model, and the model."""
+    config = RunConfig(**{**SETTINGS, **changes})
+    torch.manual_seed(7)
+    model = build_model(config, len(VOCABULARY), weights).eval()
+    save_checkpoint(folder, model, config, VOCABULARY, FACTS)
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, Path]:
+    """Folders with weights of the same architecture: as they were fetched, rounded to fp16 by somebody, of another net."""
+    import timm
+
+    folders = {}
+    for name, seed in (("own", 0), ("rounded", 0), ("other", 1)):
+        torch.manual_seed(seed)
+        state = timm.create_model("resnet10t").state_dict()
+        if name == "rounded":
+            state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
+        folders[name] = tmp_path_factory.mktemp(name)
+        save_file(state, folders[name] / "resnet10t.safetensors")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    make(tmp_path_factory.mktemp("checkpoint") / "whole")
+    return tmp_path_factory.getbasetemp() / "checkpoint0" / "whole"
+
+
+@pytest.fixture
+def copy(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def pictures(count: int = 3) -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, (50, 70, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def change(folder: Path, **fields) -> None:
+    description = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(description | fields))
+
+
+def change_weights(folder: Path, edit) -> None:
+    """Other tensors, with a config.json that vouches for them: only shapes and names can tell."""
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    change(folder, model_sha256=hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest())
+
+
+def complaint(folder: Path, **how) -> str:
+    with pytest.raises(BadInput) as found:
+        load_checkpoint(folder, build_model, **how)
+    assert "\n" not in str(found.value) and str(folder) in str(found.value)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tune_from": 2}, {"encoder": "demo_resnet", "pretrained": True, "image_size": 0}])
+def test_what_goes_in_comes_out_to_the_bit(tmp_path, changes):
+    model = make(tmp_path, **changes)
+    loaded = load_captioner(tmp_path, "cpu")
+    assert not loaded.model.training and loaded.vocabulary.words == VOCABULARY.words
+    state, other = model.state_dict(), loaded.model.state_dict()
+    assert state.keys() == other.keys() and all(torch.equal(state[n], other[n]) for n in state)
+    assert loaded.model.encoder.preprocessing == model.encoder.preprocessing
+    decode = Decode(beam=3, max_words=8)
+    before = Captioner(model, VOCABULARY, {}, torch.device("cpu")).caption(pictures(), decode, attend=True)
+    after = loaded.caption(pictures(), decode, attend=True)
+    for one, other in zip(before, after, strict=True):
+        assert (one.text, one.score) == (other.text, other.score) and np.array_equal(one.attention, other.attention)
+
+
+@pytest.mark.parametrize("encoder, pretrained", [("demo_resnet", True), ("demo_resnet", False)])
+def test_kept_regions_of_training_serve_the_loaded_model(tmp_path, encoder, pretrained):
+    """Under another name they would be computed again; under the name of random weights, a later random run would take them for its own."""
+    model = make(tmp_path, encoder=encoder, pretrained=pretrained, image_size=0)
+    loaded, _, _ = load_checkpoint(tmp_path, build_model)
+    own, found = (regions_key(m.encoder.source, m.encoder.preprocessing, 0, "data", 0) for m in (model, loaded))
+    assert own == found
+
+
+def test_a_fetched_frozen_encoder_is_named_not_stored(tmp_path, weights):
+    model = make(tmp_path, str(weights["own"]), **FETCHED)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert PROBE in tensors and not [n for n in tensors if n.startswith("encoder.")]
+    stated = json.loads((tmp_path / "config.json").read_text())["encoder"]
+    assert stated["tag"].startswith("resnet10t.") and not stated["stored"]
+    assert stated["weights_sha256"] == hashlib.sha256((weights["own"] / "resnet10t.safetensors").read_bytes()).hexdigest()
+    loaded, _, _ = load_checkpoint(tmp_path, build_model, str(weights["own"]))
+    state = loaded.state_dict()
+    assert all(torch.equal(tensor, state[n]) for n, tensor in model.state_dict().items())
+    load_checkpoint(tmp_path, build_model, str(weights["rounded"]))
+    assert "gives other regions" in complaint(tmp_path, weights=str(weights["other"]))
+    assert "gives other regions" in complaint(tmp_path, weights="none")
+
+
+def test_a_tuned_encoder_is_stored(tmp_path, weights):
+    make(tmp_path, str(weights["own"]), **FETCHED | {"tune_from": 3})
+    assert any(n.startswith("encoder.trunk.") for n in load_file(tmp_path / "model.safetensors"))
+    load_checkpoint(tmp_path, build_model, "/nowhere")  # and nothing is looked for elsewhere
+
+
+def test_weights_wanted_and_not_there_name_three_ways_out(tmp_path, weights, monkeypatch):
+    make(tmp_path / "c", str(weights["own"]), **FETCHED)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("captioning.trunks._look_up", lambda _: (_ for _ in ()).throw(OSError("no network")))
+    for place, said in (("pretrained", "neither in the Hugging Face cache"), (str(tmp_path), "none of"), ("/nowhere", "no such file or folder")):
+        with pytest.raises(BadInput) as found:
+            load_checkpoint(tmp_path / "c", build_model, place)
+        assert said in str(found.value) and "resnet10t" in str(found.value) and "\n" not in str(found.value)
+        assert place == "/nowhere" or "three ways out" in str(found.value)
+    (tmp_path / "resnet10t.safetensors").write_bytes((weights["own"] / "resnet10t.safetensors").read_bytes()[:5000])
+    with pytest.raises(BadInput, match="not a whole safetensors file"):
+        load_checkpoint(tmp_path / "c", build_model, str(tmp_path))
+
+
+def test_a_users_encoder_runs_only_when_the_user_names_it(tmp_path):
+    source = (Path(__file__).parent / "tiny_encoder.py").read_text()
+    file, marker = tmp_path / "mine.py", tmp_path / "it-ran"
+    file.write_text(f"{source}\nopen({str(marker)!r}, 'w').close()\n")
+    own = {"encoder": f"{file}:make", "image_size": 0}
+    make(tmp_path / "c", **own)
+    assert str(tmp_path) not in (tmp_path / "c" / "config.json").read_text()  # where it lay is nobody's business
+    marker.unlink()
+    assert "--encoder path/to/file.py:make" in complaint(tmp_path / "c")
+    description = json.loads((tmp_path / "c" / "config.json").read_text())
+    for kind in ("file", "timm", "demo"):  # nor does a checkpoint get it run by calling it something else
+        description["encoder"] |= {"kind": kind, "tag": own["encoder"]}
+        for stored in (False, True):
+            description["encoder"]["stored"] = stored
+            change(tmp_path / "c", config=description["config"] | own, encoder=description["encoder"])
+            with pytest.raises(BadInput):
+                load_checkpoint(tmp_path / "c", build_model)
+            assert not marker.exists(), (kind, stored)
+    make(tmp_path / "c", **own)
+    load_checkpoint(tmp_path / "c", build_model, encoder=own["encoder"])
+    file.write_text(source.replace("manual_seed(0)", "manual_seed(1)"))
+    assert "gives other regions" in complaint(tmp_path / "c", encoder=own["encoder"])
+
+
+@pytest.mark.parametrize(
+    "factory, said",
+    [("fail", "failed: RuntimeError: the weights file is on another machine"), ("nothing", "has no 'nothing'"), ("nn", "failed: TypeError")],
+)
+def test_a_users_encoder_that_fails_is_one_line(factory, said):
+    with pytest.raises(BadInput) as found:
+        build_model(RunConfig(**SETTINGS | {"encoder": f"{Path(__file__).parent / 'tiny_encoder.py'}:{factory}"}), 9)
+    assert said in str(found.value) and "tiny_encoder.py" in str(found.value)
+
+
+def cut(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+
+
+DAMAGE = {
+    "cut-config": (lambda c: cut(c, "config.json"), "config.json: cut or not a checkpoint's"),
+    "empty-config": (lambda c: (c / "config.json").write_text(""), "config.json: cut or not a checkpoint's"),
+    "binary-config": (lambda c: (c / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json: cut or not a checkpoint's"),
+    "somebody-else's-config": (lambda c: (c / "config.json").write_text('{"model_type": "gpt2"}'), "not a checkpoint's ('schema')"),
+    "config-without-words": (lambda c: (c / "config.json").write_text('{"schema": 1, "run_id": "x", "data": {}}'), "has no 'config'"),
+    "cut-weights": (lambda c: cut(c, "model.safetensors"), "not the file that config.json describes"),
+    "no-weights": (lambda c: (c / "model.safetensors").unlink(), "has no model.safetensors"),
+    "another-version": (lambda c: change(c, schema=2), "checkpoint schema 2, this version reads 1"),
+    "other-settings": (lambda c: change(c, config={**SETTINGS, "glimpses": 3}), "its settings are of another version"),
+    "another-save's-weights": (lambda c: make(c / "x", hidden_dim=8) and (c / "x" / "model.safetensors").rename(c / "model.safetensors"),
+                               "killed while saving"),
+    "wrong-shapes": (lambda c: change(c, config={**SETTINGS, "hidden_dim": 8}), "the folder's files are not of one model"),
+    "fewer-words": (lambda c: change(c, vocabulary=list(VOCABULARY.words[:6])), "the model wants (6,"),
+    "lacks-a-tensor": (lambda c: change_weights(c, lambda t: t.pop("decoder.gate.weight")), "lacks 1 tensors, first decoder.gate.weight"),
+    "a-tensor-too-many": (lambda c: change_weights(c, lambda t: t.update(more=torch.zeros(2))), "the model wants nothing of that name"),
+    "not-safetensors": (lambda c: (c / "model.safetensors").write_bytes(b"PK\x03\x04") and change(
+        c, model_sha256=hashlib.sha256(b"PK\x03\x04").hexdigest()), "not a safetensors file"),
+    "a-folder-with-a-pickle": (lambda c: [(c / "config.json").unlink(), (c / "BEST_checkpoint.pth.tar").write_bytes(b"x")], "a pickle; those are never"),
+    "empty-folder": (lambda c: [p.unlink() for p in c.iterdir()], "has no config.json"),
+    "first-epoch": (lambda c: [p.unlink() for p in c.iterdir()] and (c / "state.pt").touch(), "has not finished its first epoch"),
+    "not-there": (shutil.rmtree, "no such checkpoint; train one with"),
+    "a-pickle": (lambda c: shutil.rmtree(c) or torch.save({"a": 1}, c), "pickled checkpoints are never loaded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_bad_checkpoint_is_one_line(copy, damage):
+    harm, said = DAMAGE[damage]
+    harm(copy)
+    assert said in complaint(copy)
+
+
+def test_a_probe_that_is_not_there_is_named(tmp_path, weights):
+    make(tmp_path, str(weights["own"]), **FETCHED)
+    change_weights(tmp_path, lambda t: t.pop(PROBE))
+    assert PROBE in complaint(tmp_path, weights=str(weights["own"]))
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(copy):
+    """A limit on file size stands in for a full disk: the same OSError from the same write."""
+    before = {p.name: p.read_bytes() for p in copy.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make(copy, seed=1)
+        with pytest.raises(OSError, match="File too large"):
+            save_state(copy / "state.pt", {"model": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
+
+
+def test_a_state_holds_no_code(tmp_path):
+    state = {"model": {"a": torch.arange(3)}, "epoch": 2, "seconds": 1.5, "sums": [0.0], "run_id": "x"}
+    save_state(tmp_path / "state.pt", state)
+    assert str(load_state(tmp_path / "state.pt")) == str(state)
+    torch.save({"model": Path}, tmp_path / "state.pt")  # any object of a class: pickle would import and run it
+    with pytest.raises(BadInput, match="state.pt: cut or not a training state"):
+        load_state(tmp_path / "state.pt")

@@ -1,0 +1,329 @@
+"""The main job as a reader runs it: records that hold, an idle second call, killed at bad moments and equal to an unbroken run, failures that stop nothing."""
+
+import fcntl
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import run_all
+from benchmarks.plan import is_done, make_plan
+from benchmarks.profiles import PROFILES
+from captioning.bad_input import BadInput, run_command
+from captioning.data import load_data
+from captioning.records import list_records, read_record
+from tests.tiny import make_data
+
+ROOT = Path(__file__).resolve().parents[1]
+ENCODER = str(ROOT / "tests" / "tiny_encoder.py")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("tiny"), test=5)
+
+
+def arguments(data: Path, place: Path, *more: str, encoders: tuple[str, ...] = ("make",)) -> list[str]:
+    line = ["--profile", "flickr8k", "--data", data, "--device", "cpu", "--workers", "2"]  # a thread each
+    line += ["--results", place / "results", "--reports", place / "reports", "--cache", place / "cache"]
+    line += ["--encoder", *(f"{ENCODER}:{name}" for name in encoders)]
+    return [*map(str, line), "--only", *(f"encoders:{name.replace('_', '-')}" for name in encoders), *more]
+
+
+def start(line: list[str], **environment) -> subprocess.Popen:
+    """run_all.py in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "benchmarks/run_all.py", *line], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+
+
+def run(line: list[str], **environment) -> SimpleNamespace:
+    process = start(line, **environment)
+    out, err = process.communicate(timeout=300)
+    return SimpleNamespace(status=process.returncode, out=out, err=err)
+
+
+def checkout() -> str:
+    status = ["git", "status", "--porcelain", "--untracked-files=all", "--", "results", "reports", "checkpoints", "trained"]
+    return subprocess.run(status, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory) -> Path:
+    """A whole run of one encoder; everything below compares with it."""
+    place = tmp_path_factory.mktemp("unbroken")
+    before = checkout()
+    done = run(arguments(data, place))
+    assert done.status == 0, done.err
+    assert "0 done" in done.out and "make (seed 0): done in" in done.out
+    assert f"report: {place / 'reports' / 'index.html'}" in done.out
+    assert checkout() == before
+    return place
+
+
+def folder(place: Path) -> Path:
+    return place / "results" / "flickr8k"
+
+
+def record_of(place: Path, name: str = "make") -> dict:
+    (path,) = folder(place).glob(f"runs/{name}-0-*.json")
+    return read_record(path)
+
+
+def lines_of(path: Path) -> list[dict]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_the_record_says_all_and_its_files_are_there(unbroken, data):
+    import hashlib
+
+    record = record_of(unbroken)
+    assert record["status"] == "finished" and record["profile"] == "flickr8k" and record["experiments"] == ["encoders"]
+    assert record["data"]["images"] == {"train": 8, "val": 3, "test": 5}
+    assert record["config"]["encoder"] == "tiny_encoder.py:make"  # not where the reader keeps it
+    assert str(unbroken) not in json.dumps(record) and str(data) not in json.dumps(record)
+    assert set(record["files"]) == {"captions", "references", "checkpoint", "attention", "curve"}
+    for file in record["files"].values():
+        assert hashlib.sha256((folder(unbroken) / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    assert record["training"]["epochs"] == PROFILES["flickr8k"].base.epochs
+    assert not list(folder(unbroken).glob("checkpoints/*/state.pt")) and not list(folder(unbroken).rglob("*.partial"))
+
+
+def test_scores_follow_from_the_predictions_and_those_from_the_checkpoint(unbroken, data):
+    from caption import load_captioner
+    from captioning.config import Decode
+    from captioning.protocols import score_predictions
+
+    record, loaded = record_of(unbroken), load_data(data)
+    predictions = folder(unbroken) / record["files"]["captions"]["path"]
+    for split in ("val", "test"):
+        found = score_predictions(predictions, split, coco_beams=())
+        assert json.loads(json.dumps(found["published"])) == record["scores"][split]["published"]
+        assert json.loads(json.dumps(found["free"])) == record["scores"][split]["free"]
+        assert set(record["scores"][split]["free"]) == {"1", "3", "5"} and record["scores"][split]["coco"]
+    header, *entries = lines_of(predictions)
+    references = {line["id"]: line for line in lines_of(predictions.parent / header["references"])}
+    examples = {e.image_id: e for e in loaded.examples if e.split != "train"}
+    assert references.keys() == examples.keys() == {e["id"] for e in entries}
+    captioner = load_captioner(folder(unbroken) / "checkpoints" / record["run_id"], "cpu", encoder=f"{ENCODER}:make")
+    for entry in entries:
+        example = examples[entry["id"]]
+        assert references[entry["id"]]["tokens"] == list(example.captions) and len(entry["forced"]) == len(example.captions)
+        index = loaded.examples.index(example)
+        assert captioner.caption([loaded.open_image(index)], Decode(beam=3))[0].text == entry["free"]["3"]["text"]
+
+
+def test_the_second_call_is_idle_and_changes_nothing(unbroken, data):
+    def state():
+        files = [p for top in ("results", "reports", "cache") for p in (unbroken / top).rglob("*") if p.is_file() and p.name != ".lock"]
+        return {str(p): p.read_bytes() for p in files}
+
+    before, began = state(), time.monotonic()
+    script = "import runpy, sys\nsys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    script += "finally: print('torch' in sys.modules)\n"
+    again = subprocess.run(
+        [sys.executable, "-c", script, "benchmarks/run_all.py", *arguments(data, unbroken)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert "1 runs, 1 done" in again.stdout and "started" not in again.stdout
+    assert again.stdout.rstrip().endswith("False")  # nothing heavy was imported to do nothing
+    assert time.monotonic() - began < 60 and state() == before
+    page = (unbroken / "reports" / "flickr8k" / "index.html").read_text()
+    assert record_of(unbroken)["run_id"] in page
+
+
+def compare(one: Path, other: Path) -> None:
+    """Same numbers, captions and weights; what they cost and when may differ."""
+    a, b = record_of(one), record_of(other)
+    for record in (a, b):
+        for field in ("cost", "finished", "provenance"):
+            del record[field]
+        del record["files"]["curve"]["sha256"]  # has the seconds of each epoch
+    assert a == b
+    for file in ("captions", "references", "checkpoint", "attention"):
+        path = a["files"][file]["path"]
+        assert (folder(one) / path).read_bytes() == (folder(other) / path).read_bytes()
+
+
+def wait_for(process: subprocess.Popen, there) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_nobody_left(group: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("processes of the run are left")
+
+
+def test_stopped_and_killed_at_bad_moments_equals_unbroken(unbroken, data, tmp_path):
+    line = arguments(data, tmp_path)
+    spent = run([*line, "--budget", "0.001"])  # long enough to start, too short to finish
+    assert spent.status == 0 and "out of budget: 1 runs are left" in spent.out, spent.err
+    assert not list(folder(tmp_path).glob("runs/*.json"))
+
+    process = start(line)  # Ctrl-C reaches the whole group
+    wait_for(process, lambda: list(folder(tmp_path).glob("checkpoints/*/state.pt")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert_nobody_left(process.pid, 1)
+
+    process = start(line)  # the parent alone dies by kill -9: its run leaves too, and the lock with it
+    seen = len(list(folder(tmp_path).glob("logs/*.log"))[0].read_text())
+    wait_for(process, lambda: len(list(folder(tmp_path).glob("logs/*.log"))[0].read_text()) > seen)
+    process.kill()
+    process.communicate()
+    assert_nobody_left(process.pid, 30)
+
+    process = start(line)  # all of them, when the predictions are written and nothing is scored
+    wait_for(process, lambda: list(folder(tmp_path).glob("captions/make-*.gz")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not list(folder(tmp_path).glob("runs/*.json"))
+
+    done = run(line)
+    assert done.status == 0, done.err
+    compare(unbroken, tmp_path)
+
+
+def test_a_failing_run_is_recorded_and_stops_nothing(data, tmp_path):
+    """Java cannot start either: the other run still has a record, its scores not available with the reason, never 0."""
+    line = arguments(data, tmp_path, encoders=("fail", "make_too"))
+    done = run(line, RECAP_JAVA="/nowhere/java")
+    assert done.status == 1 and "fail (seed 0): failed: " in done.err and "Traceback" not in done.err
+    failed, finished = record_of(tmp_path, "fail"), record_of(tmp_path, "make-too")
+    assert failed["status"] == "failed" and "tiny_encoder.py failed: RuntimeError: the weights file is on another machine" in failed["reason"]
+    assert (folder(tmp_path) / failed["log"]).is_file()
+    assert finished["status"] == "finished"
+    coco = finished["scores"]["val"]["coco"]["5"]
+    assert coco["scores"] == {} and "/nowhere/java" in coco["not_available"]["CIDEr"] and len(coco["not_available"]) == 8
+    assert finished["scores"]["val"]["free"]["5"]["scores"]["BLEU-1"] > 0
+    assert "on another machine" in (tmp_path / "reports" / "flickr8k" / "index.html").read_text()
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """run_all.py in this process, for calls that start no run: (status, stdout, stderr)."""
+
+    def run(*line):
+        monkeypatch.setattr(sys, "argv", ["run_all.py", *map(str, line)])
+        with pytest.raises(SystemExit) as left:
+            run_command(run_all.main)
+        return left.value.code, *capsys.readouterr()
+
+    return run
+
+
+BAD = {
+    "unknown profile": (lambda d, t: ["--profile", "flickr9k"], "--profile flickr9k: choose demo, flickr8k"),
+    "unknown experiment": (lambda d, t: arguments(d, t)[:-1] + ["decoders"], "--only decoders: no experiment 'decoders'; there are encoders"),
+    "unknown run": (lambda d, t: arguments(d, t)[:-1] + ["encoders:vgg"], "--only encoders:vgg: its runs are convnext-small"),
+    "no data": (lambda d, t: ["--profile", "flickr8k"], "--profile flickr8k needs --data DIR"),
+    "no such data": (lambda d, t: arguments(t / "nowhere", t), "nowhere: no such data folder"),
+    "no encoder file": (lambda d, t: [*arguments(d, t), "--encoder", "mine.py:make"], "--encoder mine.py:make: there is no file mine.py"),
+    "no factory": (lambda d, t: [*arguments(d, t), "--encoder", "resnet18"], "--encoder resnet18: give path/to/file.py:factory"),
+    "no seeds": (lambda d, t: arguments(d, t, "--seeds", "0"), "--seeds 0"),
+    "negative budget": (lambda d, t: arguments(d, t, "--budget", "-1"), "--budget: give numbers of at least 0"),
+    "results read-only": (lambda d, t: arguments(d, t, "--results", "/proc/results"), "/proc/results"),
+    "results a file": (lambda d, t: arguments(d, t, "--results", str(d / "dataset_tiny.json")), "dataset_tiny.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(call, data, tmp_path, case):
+    make_line, said = BAD[case]
+    status, _, err = call(*make_line(data, tmp_path))
+    assert status == 2 and err.startswith("run_all.py: error: ") and said in err
+    assert len(err.splitlines()) == 1 and not (tmp_path / "results").exists()
+
+
+def test_two_at_once(call, data, tmp_path):
+    folder(tmp_path).mkdir(parents=True)
+    with open(folder(tmp_path) / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        status, _, err = call(*arguments(data, tmp_path))
+    assert status == 2 and f"another run_all.py (process {os.getpid()}) is at work there; wait for it" in err
+    assert [p.name for p in folder(tmp_path).iterdir()] == [".lock"]
+
+
+def test_the_runs_of_a_killed_call_are_waited_for(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock = open(tmp_path / ".lock", "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock.write(str(gone.pid))
+    lock.flush()
+    threading.Timer(0.3, lock.close).start()
+    with run_all.only_one(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_dry_run_and_list_write_nothing(call, data, tmp_path):
+    status, out, _ = call(*arguments(data, tmp_path), "--dry-run")
+    assert status == 0 and "1 runs, 0 done" in out and "to do" in out
+    status, out, _ = call("--list")
+    assert status == 0 and "encoders:convnext" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp_path, monkeypatch):
+    """The run's state is gone with its first record: its checkpoint and predictions are whole, so only the record is made again."""
+    import torch
+
+    from benchmarks.one_run import Place, execute
+
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    record = record_of(tmp_path)
+    path = folder(tmp_path) / "runs" / f"{record['run_id']}.json"
+    path.write_text(path.read_text()[:1000])
+    status, out, err = call(*arguments(data, tmp_path), "--dry-run")
+    assert status == 0 and "1 runs, 0 done" in out and "to do" in out
+    assert f"{path}: no whole JSON text, perhaps half written; delete it and run again" in err
+    loaded = load_data(data)
+    (run,) = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", loaded.fingerprint)
+    assert run.run_id == record["run_id"] and not is_done(folder(tmp_path), run)
+    monkeypatch.setattr("train.train", lambda *_: pytest.fail("trained again"))
+    place = Place(folder(tmp_path), "flickr8k", str(data), "pretrained", str(unbroken / "cache"), "cpu", 1, 5.0, True, "command")
+    before = torch.get_num_threads()
+    execute(run, place, loaded)
+    torch.set_num_threads(before)
+    assert is_done(folder(tmp_path), run)
+    compare(unbroken, tmp_path)
+
+
+def test_force_starts_from_nothing(unbroken, tmp_path, data):
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    loaded = load_data(data)
+    plan = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", loaded.fingerprint)
+    run_all.forget(folder(tmp_path), plan)
+    assert list_records(folder(tmp_path) / "runs") == ([], []) and not list(folder(tmp_path).glob("checkpoints/*"))
+    assert not list(folder(tmp_path).glob("captions/make-*"))
+
+
+def test_a_plan_holds_each_run_once_with_its_seeds():
+    plan = make_plan(PROFILES["demo"], [], 3, [], "none", "data")
+    assert len({run.run_id for run in plan}) == len(plan) and {run.config.seed for run in plan} == {0, 1, 2}
+    assert not any(run.config.pretrained or run.problem for run in plan)
+    with pytest.raises(BadInput, match="its runs are"):
+        make_plan(PROFILES["demo"], ["encoders:none-such"], 1, [], "none", "data")
