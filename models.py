@@ -98,7 +98,6 @@ class Encoder(nn.Module):
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(0 <= tune_from <= groups[name])
 
-
     def _freeze_unreached(self, features: Tensor) -> None:
         """What lies behind the regions (a head's norm, say) never gets a gradient; several processes would wait for it forever."""
         learning = [p for p in self.trunk.parameters() if p.requires_grad]

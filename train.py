@@ -9,6 +9,7 @@ metrics.jsonl with a line an epoch, state.pt to go on from. Started again with t
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import signal
@@ -86,6 +87,8 @@ class Training:
         self.config, self.where = config, where
         if where.device == "cuda" and not torch.cuda.is_available():
             raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
+        if where.track != "none" and importlib.util.find_spec(where.track) is None:
+            raise BadInput(f"--track {where.track}: not installed; pip install {where.track}, or leave the option out")
         if where.threads:
             torch.set_num_threads(where.threads)
         self.data = data or load_data(where.data)
@@ -141,7 +144,8 @@ class Training:
         config, begun = self.config, time.monotonic()
         started, saved, first_step = time.monotonic() - self.seconds, time.monotonic(), self.step
         if self.where.track != "none":
-            self.accelerator.init_trackers("recap", config=dataclasses.asdict(config), init_kwargs={})
+            settings = {name: str(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(config).items()}
+            self.accelerator.init_trackers("recap", config=settings)
         with _Signals() as signals:
             while self.epoch < config.epochs and not self._out_of_patience():
                 batches = epoch_batches(self.captions, config, self.epoch)
@@ -163,6 +167,10 @@ class Training:
                     self._finish_epoch(started)
                 saved = time.monotonic()
         self.accelerator.end_training()
+        if self.accelerator.is_main_process:
+            from captioning.checkpoint import mark_finished
+
+            mark_finished(self.out)
         return self.out
 
     def _learn(self, chosen: np.ndarray, batches: int) -> None:
@@ -317,11 +325,15 @@ class Training:
         """Take up the state in `out`, if there is one of this very run."""
         import torch
 
-        from captioning.checkpoint import load_state
+        from captioning.checkpoint import load_state, read_description
 
         path = self.out / "state.pt"
         if not path.exists():
             if (self.out / "config.json").exists():
+                description = read_description(self.out)
+                if description["run_id"] == self.run_id and description.get("finished"):
+                    self.epoch = self.config.epochs  # nothing is left to do
+                    return
                 raise BadInput(f"{self.out}: holds a checkpoint but no state.pt to go on from; choose another --out or delete it")
             if self.accelerator.is_main_process:
                 self.out.mkdir(parents=True, exist_ok=True)

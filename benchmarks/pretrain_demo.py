@@ -3,8 +3,8 @@
     python benchmarks/pretrain_demo.py [--only NAME ...] [--steps N] [--out FOLDER]
 
 Each picture shows one group of the scenes (captioning/scenes.py: one to three equal things, same shapes, colours, sizes, backgrounds) at a random place; the net
-says shape, colour, size, count and place from mean and maximum of its regions, and the heads are thrown away. The first steps see small pictures cut about the
-group, the last whole ones. All pairs of shape and colour are seen here, also those that no training caption names.
+says shape, colour, size, count and place from the mean of the regions that the group covers, and the heads are thrown away. The first steps see small pictures
+cut about the group, the last whole ones. All pairs of shape and colour are seen here, also those that no training caption names.
 Reads nothing; writes <out>/NAME.safetensors (fp16) and NAME.json, the card: held-out accuracy of each attribute, steps, seeds, sha256, minutes, parameters.
 Steps, seed and threads (one) are fixed, so the same processor and torch build give the same bytes; elsewhere rounding differs and the hash with it.
 """
@@ -38,7 +38,7 @@ ATTRIBUTES = {"shape": len(SHAPES), "colour": len(COLOURS), "size": len(RADII), 
 
 
 def draw_single(stream: Stream, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """One group on a background: (side, side, 3) uint8, cut from a whole picture so that the group is inside, its mask (side, side), and its attributes as numbers."""
+    """One group on a background, cut to side x side pixels so that it is inside: (side, side, 3) uint8, its mask (side, side), its attributes as numbers."""
     shape, colour, size, count = (stream.below(choices) for choices in tuple(ATTRIBUTES.values())[:4])
     kind = (SHAPES[shape], tuple(COLOURS)[colour], tuple(RADII)[size], count + 1)
     (group,) = place_groups(stream, [kind])
@@ -124,7 +124,10 @@ def pretrain(name: str, steps: int) -> tuple[Classifier, float]:
 def measure(classifier: Classifier) -> dict[str, float]:
     """Share of HELD_OUT pictures that no step has seen, by attribute, and of small things the shape alone."""
     pixels, masks, attributes = draw_singles(0, HELD_OUT)
-    logits = [torch.cat(parts) for parts in zip(*(classifier(*batch) for batch in zip(pixels.split(250), masks.split(250), strict=True)), strict=True)]
+    logits = [
+        torch.cat(parts)
+        for parts in zip(*(classifier(*batch) for batch in zip(pixels.split(250), masks.split(250), strict=True)), strict=True)
+    ]
     right = {name: one.argmax(1) == target for name, one, target in zip(ATTRIBUTES, logits, attributes.T, strict=True)}
     small = attributes[:, 2] == tuple(RADII).index("small")
     return {name: round(float(hit.float().mean()), 4) for name, hit in right.items()} | {

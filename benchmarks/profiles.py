@@ -20,12 +20,12 @@ class Profile:
 DEMO = RunConfig(
     encoder="demo_convnext",
     embed_dim=128,
-    attention_dim=128,
+    attention_dim=64,
     hidden_dim=128,
     dropout=0.3,
     minimum_count=1,
-    epochs=10,
-    decoder_lr=3e-3,
+    epochs=8,
+    decoder_lr=4e-3,
     warmup_steps=50,
 )
 # The paper's decoder; grid 7 as in the paper, whatever the encoder's own grid is.

@@ -30,6 +30,7 @@ from captioning.bad_input import BadInput, run_command  # noqa: E402
 
 TICK_SECONDS = 0.5
 LEAVING_SECONDS = 60.0
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -209,7 +210,7 @@ class Runner:
 
         write_plan(self.folder, [run.entry() for run in plan])
         waiting, failed, stopped = list(missing), 0, 0
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, lambda n, _: (_ for _ in ()).throw(SystemExit(128 + n)))
         try:
             while waiting or self.running:
@@ -236,8 +237,13 @@ class Runner:
         # Forked from a parent that has imported everything and run no tensor operation; a CUDA context does not survive a fork.
         context = multiprocessing.get_context("spawn" if self.cuda else "fork")
         process = context.Process(target=_child, args=(run, self.place, self.data))
-        process.start()
-        self.running[process.pid] = (run, time.monotonic(), process)
+        # A signal between the fork and the child's own handlers would be swallowed (Python's after-fork hooks drop what a handler raises).
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            process.start()
+            self.running[process.pid] = (run, time.monotonic(), process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         print(f"{run.label} (seed {run.config.seed}): started", flush=True)
 
     def _collect(self) -> int:
@@ -262,8 +268,9 @@ class Runner:
         log = self.folder / "logs" / f"{run.run_id}.log"
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()] if log.exists() else []
         reason = lines[-1].removeprefix("error: ") if lines else f"the process ended with status {status} and said nothing"
-        if status is not None and status < 0:
-            reason = f"the process was killed by signal {-status}; the same command goes on where it stopped"
+        ended_by = -status if status < 0 else status - 128  # killed, or left after saving its state
+        if ended_by > 0:
+            reason = f"the process was ended by signal {ended_by}; the same command goes on where it stopped"
         record_failure(run, self.place, reason)
         print(f"{run.label} (seed {run.config.seed}): failed: {reason} (log: {log})", file=sys.stderr, flush=True)
 
@@ -322,9 +329,10 @@ def _child(run: Run, place, data) -> None:
     """A run in its own process: output to its log, the last line the reason if it fails."""
     from benchmarks.one_run import execute
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)
     leave_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     log = place.folder / "logs" / f"{run.run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -56,7 +56,9 @@ class AttentionLSTM(torch.autograd.Function):
         d_hidden = torch.zeros_like(first_hidden)
         d_cell = torch.zeros_like(first_hidden)
         place = M
-        for n, (query, gate, attention, context, i, f, g, o, before_cell, squashed) in zip(reversed(running), reversed(ctx.kept), strict=True):
+        for n, (query, gate, attention, context, i, f, g, o, before_cell, squashed) in zip(
+            reversed(running), reversed(ctx.kept), strict=True
+        ):
             place -= n
             rows = slice(place, place + n)
             dh = d_hidden[:n] + d_outputs[rows]

@@ -90,6 +90,14 @@ def settings(config: RunConfig) -> dict:
     return fields
 
 
+def mark_finished(folder: Path) -> None:
+    """Note in config.json that the training came to its end: without its state.pt, too, it is then known as done."""
+    description = read_description(folder)
+    if not description.get("finished"):
+        with atomic_write(folder / "config.json") as text:
+            text.write(json.dumps(description | {"finished": True}, indent=1, ensure_ascii=False))
+
+
 def read_description(folder: str | Path) -> dict:
     """config.json of a checkpoint, checked. Raises BadInput that says what is wrong with the folder."""
     folder = Path(folder)

@@ -35,9 +35,15 @@ class Member:
 def _convnext(depths: tuple[int, ...], dims: tuple[int, ...], **changes):
     from timm.models.convnext import ConvNeXt
 
-    # No layer scale (it starts at 1e-6, and a short training never gets past it) and small depthwise kernels: 7 covers nearly the whole 8x8 grid and costs most.
-    settings = {"patch_size": 2, "kernel_sizes": (5, 5, 3, 3), "ls_init_value": None, "conv_mlp": True, "output_stride": 8} | changes
-    return ConvNeXt(depths=depths, dims=dims, num_classes=0, **settings)
+    # Four stages of stride 1, 2, 2, 2 on single pixels give the 8x8 grid without dilation: timm's dilated downsampling leaves out the region itself, and
+    # attention then learns to look beside the thing. No layer scale (from 1e-6 a short training never gets away), small depthwise kernels (7 spans the grid).
+    settings = {"patch_size": 1, "kernel_sizes": (3, 3, 5, 3), "ls_init_value": None, "conv_mlp": True} | changes
+    encoder = ConvNeXt(depths=depths, dims=dims, num_classes=0, **settings)
+    for module in encoder.modules():
+        # torch's own start instead of a deviation of 0.02, at which small depthwise kernels let hardly anything through.
+        if type(module).__name__ in ("Conv2d", "Linear"):
+            module.reset_parameters()
+    return encoder
 
 
 def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], **changes):
@@ -49,7 +55,7 @@ def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], **changes):
 
 MEMBERS = {
     "demo_convnext": Member(
-        "ConvNeXt-Base", lambda: _convnext((1, 1, 2, 1), (32, 64, 96, 128)), steps=3000, crop_share=0.7, learning_rate=5e-3
+        "ConvNeXt-Base", lambda: _convnext((0, 1, 1, 2), (12, 24, 64, 128)), steps=2200, crop_share=0.7, learning_rate=5e-3
     ),
     "demo_resnet": Member("ResNet-101", lambda: _resnet((1, 1, 1, 1), (32, 48, 64, 128)), steps=1200, crop_share=0.7, learning_rate=3e-3),
 }

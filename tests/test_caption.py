@@ -33,7 +33,9 @@ def trained(data, tmp_path_factory) -> Path:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     config = RunConfig(**SETTINGS | {"epochs": 40, "dropout": 0.0, "decoder_lr": 1e-2})
-    out = train(config, Where(data=str(data), out=str(tmp_path_factory.mktemp("run") / "c"), cache=str(data / "cache"), device="cpu", workers=0))
+    out = train(
+        config, Where(data=str(data), out=str(tmp_path_factory.mktemp("run") / "c"), cache=str(data / "cache"), device="cpu", workers=0)
+    )
     torch.set_num_threads(before)
     return out
 
@@ -147,7 +149,7 @@ def test_attention_draws_a_tile_for_each_word(call, photos, tmp_path, monkeypatc
     with Image.open(tmp_path / name) as strip:
         strip.load()
         assert strip.width > 2 * attention_strip.TILE
-    (picture, words, maps), = drawn
+    ((picture, words, maps),) = drawn
     assert words == out.split() and picture.size == (64, 64)
     assert len(maps) >= len(words) and maps.shape[1:] == (2, 2)
     assert maps.sum((1, 2)) == pytest.approx(1, abs=1e-3)

@@ -136,7 +136,11 @@ def test_weights_wanted_and_not_there_name_three_ways_out(tmp_path, weights, mon
     make(tmp_path / "c", str(weights["own"]), **FETCHED)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("captioning.trunks._look_up", lambda _: (_ for _ in ()).throw(OSError("no network")))
-    for place, said in (("pretrained", "neither in the Hugging Face cache"), (str(tmp_path), "none of"), ("/nowhere", "no such file or folder")):
+    for place, said in (
+        ("pretrained", "neither in the Hugging Face cache"),
+        (str(tmp_path), "none of"),
+        ("/nowhere", "no such file or folder"),
+    ):
         with pytest.raises(BadInput) as found:
             load_checkpoint(tmp_path / "c", build_model, place)
         assert said in str(found.value) and "resnet10t" in str(found.value) and "\n" not in str(found.value)
@@ -172,7 +176,11 @@ def test_a_users_encoder_runs_only_when_the_user_names_it(tmp_path):
 
 @pytest.mark.parametrize(
     "factory, said",
-    [("fail", "failed: RuntimeError: the weights file is on another machine"), ("nothing", "has no 'nothing'"), ("nn", "failed: TypeError")],
+    [
+        ("fail", "failed: RuntimeError: the weights file is on another machine"),
+        ("nothing", "has no 'nothing'"),
+        ("nn", "failed: TypeError"),
+    ],
 )
 def test_a_users_encoder_that_fails_is_one_line(factory, said):
     with pytest.raises(BadInput) as found:

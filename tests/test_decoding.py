@@ -77,7 +77,9 @@ def test_full_width_equals_brute_force(seed, penalty, stop):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), beam=st.integers(1, 6), stop=st.sampled_from(["best", "full", "shrink"]), ngram=st.sampled_from([0, 2, 3]))
+@given(
+    seed=st.integers(0, 10**6), beam=st.integers(1, 6), stop=st.sampled_from(["best", "full", "shrink"]), ngram=st.sampled_from([0, 2, 3])
+)
 def test_alone_equals_in_a_batch(seed, beam, stop, ngram):
     batch = tables(5, seed, sharpness=1.5)
     decode = Decode(beam=beam, max_words=8, stop=stop, no_repeat_ngram=ngram)

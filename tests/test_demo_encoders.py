@@ -12,7 +12,7 @@ import torch
 
 from captioning import demo_encoders
 from captioning.bad_input import BadInput
-from captioning.scenes import COLOURS, RADII, SHAPES, SIDE, Stream
+from captioning.scenes import COLOURS, RADII, SHAPES, SIDE, Stream, shape_stencil
 from captioning.trunks import create_trunk, locate
 
 ROOT = Path(__file__).parent.parent
@@ -60,11 +60,13 @@ def test_regions_tell_shapes_apart(name):
     """The card's accuracy came from heads that are not kept. Without any training, a picture's nearest neighbour among others shows what the regions know."""
     encoder, preprocessing = create_trunk(locate(name, pretrained=True))
     encoder.eval()
-    pixels, attributes = pretrain_demo.draw_singles(0, 300)
+    pixels, masks, attributes = pretrain_demo.draw_singles(0, 300)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     regions = regions_of(encoder, (pixels / 255 - mean) / std)
-    peaks = torch.nn.functional.normalize(regions.amax(1) - regions.amax(1).mean(0), dim=1)
-    nearest = (peaks @ peaks.T).fill_diagonal_(-1).argmax(1)
+    shares = torch.nn.functional.adaptive_avg_pool2d(masks, demo_encoders.GRID).flatten(1).unsqueeze(2)  # (300, 64, 1)
+    means = (regions * shares).sum(1) / shares.sum(1)
+    means = torch.nn.functional.normalize(means - means.mean(0), dim=1)
+    nearest = (means @ means.T).fill_diagonal_(-1).argmax(1)
     hits = (attributes[nearest] == attributes).float().mean(0)  # shape, colour, size, count, place
     assert hits[0] > 0.5 and hits[1] > 0.5, f"chance is {1 / len(SHAPES):.2f} for both"
 
@@ -78,14 +80,18 @@ def test_unknown_names_are_refused_in_one_line():
 def test_single_groups_are_whole_and_labelled_right():
     for number in range(60):
         side = (pretrain_demo.CROP, SIDE)[number % 2]
-        picture, (shape, colour, size, count, place) = pretrain_demo.draw_single(Stream(9, number), side)
-        assert picture.shape == (side, side, 3)
-        assert shape < len(SHAPES) and size < len(RADII) and count < 3
-        distance = np.abs(picture.astype(int) - np.array(tuple(COLOURS.values())[colour])).sum(2)
-        y, x = np.argwhere(distance < 110).mean(0)
+        picture, mask, (shape, colour, size, count, place) = pretrain_demo.draw_single(Stream(9, number), side)
+        assert picture.shape == (side, side, 3) and mask.shape == (side, side)
+        names, values = list(COLOURS), np.array(list(COLOURS.values()))
+        assert names[np.abs(values - picture[mask].mean(0)).sum(1).argmin()] == names[colour]
+        radii = RADII[tuple(RADII)[size]]
+        assert mask.sum() in {(count + 1) * shape_stencil(SHAPES[shape], radius).sum() for radius in radii}, (
+            "cut, or wrong shape, size or count"
+        )
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         cell = side / pretrain_demo.PLACES
-        assert abs(y - (place // pretrain_demo.PLACES + 0.5) * cell) < 1.5 * cell + 8
-        assert abs(x - (place % pretrain_demo.PLACES + 0.5) * cell) < 1.5 * cell + 8
+        for line, found in ((rows, place // pretrain_demo.PLACES), (columns, place % pretrain_demo.PLACES)):
+            assert abs((line[0] + line[-1]) / 2 / cell - (found + 0.5)) < 0.5 + 1.5 / cell  # a drawn thing may stand a pixel off its square
 
 
 def test_script_makes_the_same_bytes_again_from_any_folder(tmp_path, monkeypatch):

@@ -115,7 +115,9 @@ def test_losses_are_sums_that_add_up_over_parts(decoder):
     words, lengths = captions()
     image_of = torch.tensor([0, 0, 1, 1, 2, 2])
     whole = model(regions, words, lengths, image_of)
-    parts = [model(regions[i : i + 1], words[2 * i : 2 * i + 2], lengths[2 * i : 2 * i + 2], torch.zeros(2, dtype=torch.long)) for i in range(3)]
+    parts = [
+        model(regions[i : i + 1], words[2 * i : 2 * i + 2], lengths[2 * i : 2 * i + 2], torch.zeros(2, dtype=torch.long)) for i in range(3)
+    ]
     for field in whole._fields:
         assert torch.allclose(getattr(whole, field).float(), sum(getattr(p, field) for p in parts).float(), rtol=1e-5)
     targets = words[:, 1:]

@@ -1,6 +1,7 @@
 """train.py as people run it: by heart, killed and resumed to the bit, in two processes, with every bad setting, on a full disk."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -122,7 +123,9 @@ def test_kill_9_at_random_moments_equals_unbroken(data, tmp_path):
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_leave(data, tmp_path, number, status):
-    process = subprocess.Popen(command(data, tmp_path / "run", epochs=500), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(data, tmp_path / "run", epochs=500), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while process.poll() is None and not (tmp_path / "run" / "state.pt").exists():
         time.sleep(0.02)
     process.send_signal(number)
@@ -179,15 +182,29 @@ def test_another_runs_folder_is_refused(data, tmp_path):
         (["--data", "nowhere"], "nowhere: no such data folder"),
         (["--name", "a/b"], "--name 'a/b'"),
         (["--device", "cuda"], "torch sees no CUDA device"),
+        (["--track", "wandb"], "--track wandb: not installed; pip install wandb"),
     ],
 )
 def test_bad_settings_are_one_line(data, tmp_path, line, words):
     if line == ["--device", "cuda"] and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    if line == ["--track", "wandb"] and importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed here")
     failed = run([*command(data, tmp_path / "run"), *line])
     assert failed.returncode == 2
     assert words in failed.stderr and "Traceback" not in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_a_tracker_gets_the_curve(data, tmp_path):
+    """Through accelerate, into the run's own folder; needs tensorboard, which is no requirement."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(RunConfig(**SETTINGS), where(data, tmp_path / "run", track="tensorboard"))
+    events = EventAccumulator(str(tmp_path / "run" / "recap")).Reload()
+    logged = [event.value for event in events.Scalars("val_cross_entropy")]
+    assert logged == pytest.approx([line["val_cross_entropy"] for line in curve(tmp_path / "run")], rel=1e-5)
 
 
 def test_run_id_covers_what_changes_numbers_and_nothing_else(tmp_path):
