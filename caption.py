@@ -69,11 +69,11 @@ class Captioner:
         import numpy as np
         from PIL import Image
 
-        from captioning.images import open_image
+        from captioning.images import open_image, to_upright_rgb
         from captioning.pixels import resize
 
         pre = self.model.encoder.preprocessing
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else open_image(image)
+        picture = to_upright_rgb(image) if isinstance(image, Image.Image) else open_image(image)
         return np.array(resize(picture, pre.size, pre.resize, pre.interpolation))
 
     def _caption(self, hypothesis) -> Caption:

@@ -32,14 +32,14 @@ class Encoder(nn.Module):
         self.preprocessing = preprocessing
         self.source = source
         self.pool = grid
+        self.tune_from = tune_from
         self.frozen = tune_from < 0
         self.keep_statistics = source.weights_sha256 != "none"
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
         self._choose_what_learns(tune_from)
         self.train(False)
-        with torch.set_grad_enabled(not self.frozen):
-            probe = self._map(torch.zeros(1, 3, preprocessing.size, preprocessing.size))  # (1, D, h, w)
+        probe = self._probe()  # (1, D, h, w)
         self.dim, *self.grid = probe.shape[1:]
         if not self.frozen:
             self._freeze_unreached(probe)
@@ -64,6 +64,10 @@ class Encoder(nn.Module):
 
     def _map(self, images: Tensor) -> Tensor:
         features = self.trunk.forward_features(images)
+        if not isinstance(features, Tensor):
+            raise BadInput(
+                f"--encoder {self.source.tag}: gives {type(features).__name__}, no spatial map to attend to; choose another encoder"
+            )
         if features.dim() == 3:
             features = self._tokens_to_map(features)
         elif features.dim() == 4 and self._is_nhwc(features):
@@ -97,6 +101,23 @@ class Encoder(nn.Module):
             raise BadInput(f"--tune-from {tune_from}: {self.source.tag} has the layer groups 0 to {last}")
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(0 <= tune_from <= groups[name])
+
+    def _probe(self) -> Tensor:
+        size = self.preprocessing.size
+        try:
+            with torch.set_grad_enabled(not self.frozen):
+                features = self._map(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, AttributeError, ValueError) as error:
+            # Architectures refuse a size, or give something else than a map, each in its own way.
+            reason = " ".join(str(error).split())[:160]
+            raise BadInput(
+                f"--encoder {self.source.tag}: cannot map pictures of {size} pixels ({reason}); other --image-size or encoder"
+            ) from error
+        if not self.frozen and not features.requires_grad:
+            raise BadInput(
+                f"--tune-from {self.tune_from}: nothing of {self.source.tag} before its regions would learn; choose a smaller number"
+            )
+        return features
 
     def _freeze_unreached(self, features: Tensor) -> None:
         """What lies behind the regions (a head's norm, say) never gets a gradient; several processes would wait for it forever."""
@@ -224,8 +245,9 @@ class AttendDecoder(nn.Module):
         words, image_of = words[order], image_of[order]
         running = (lengths.unsqueeze(0) > torch.arange(int(lengths[0]), device=lengths.device).unsqueeze(1)).sum(1).tolist()
         (regions, keys), hidden = self.start(regions)
-        regions, keys = regions[image_of], keys[image_of]  # (N, R, D), (N, R, A)
-        hidden = tuple(h[image_of] for h in hidden)
+        # index_select, not [...]: on a CPU with several threads the latter's backward pass adds in an order of its own each time.
+        regions, keys = regions.index_select(0, image_of), keys.index_select(0, image_of)  # (N, R, D), (N, R, A)
+        hidden = tuple(h.index_select(0, image_of) for h in hidden)
         spoken = torch.cat([words[:n, t] for t, n in enumerate(running)])  # (M,)
         outputs, attentions = self._run(self.embedding(spoken), regions, keys, hidden, running)
         logits = self.project(self.dropout(outputs))  # (M, V)
@@ -244,7 +266,13 @@ class AttendDecoder(nn.Module):
         from_hidden = torch.cat([self.attention.query.weight, self.gate.weight, self.cell.weight_hh])
         bias = torch.cat([self.attention.query.bias, self.gate.bias])
         score = self.attention.score.weight.squeeze(0)
-        return AttentionLSTM.apply(words, regions, keys, *hidden, from_hidden, bias, from_context, score, running)
+        # Under autocast only the forward pass would be in bf16, and the loop's sums are better in float32 anyway.
+        with torch.autocast(words.device.type, enabled=False):
+            tensors = (
+                t.float() if t.dtype == torch.bfloat16 else t
+                for t in (words, regions, keys, *hidden, from_hidden, bias, from_context, score)
+            )
+            return AttentionLSTM.apply(*tensors, running)
 
     def _advance(self, embedded: Tensor, memory: tuple[Tensor, ...], hidden: tuple[Tensor, ...]):
         regions, keys = memory

@@ -32,7 +32,7 @@ from captioning.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Where:
-    """Where a run happens: nothing here changes its numbers (on a CPU, for the same number of threads)."""
+    """Where a run happens: nothing here changes its numbers, up to rounding (on a CPU not even that, for the same number of threads)."""
 
     data: str = "demo"
     """Data folder, its JSON, or demo for the project's drawn scenes."""
@@ -48,7 +48,8 @@ class Where:
     cache: str = ""
     """Folder for decoded pixels and regions; default $RECAP_CACHE or ~/.cache/recap."""
     device_batch_size: int = 0
-    """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch. Halved when memory runs out."""
+    """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch, up to rounding and dropout's draws.
+    Halved when memory runs out."""
     save_minutes: float = 5.0
     """At most this much is lost when the process is killed."""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
@@ -97,7 +98,7 @@ class Training:
         self.out = Path(where.out or f"trained/{self.run_id}")
         self.cache = Path(where.cache) if where.cache else default_cache()
         self.accelerator = Accelerator(
-            cpu=where.device == "cpu",
+            cpu=where.device == "cpu" or not torch.cuda.is_available(),  # not Apple's MPS: it has no float64
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             log_with=None if where.track == "none" else where.track,
             project_dir=str(self.out),
@@ -190,14 +191,12 @@ class Training:
                 self.parts *= 2
                 torch.cuda.empty_cache()
                 print(f"out of memory: the device batch is now 1/{self.parts} of the batch", file=sys.stderr)
-        if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip_norm or math.inf)
         values = sums.tolist()  # waits for the device: the price of stopping at the first loss that is no number
-        if not all(map(math.isfinite, values)):
+        if not all(map(math.isfinite, [*values, float(norm)])):
+            what = f"the gradient's norm is {float(norm)}" if math.isfinite(values[0]) else f"loss is {values[0]}"
             kept = f"the last good checkpoint is {self.out}" if self.best >= 0 else "no epoch had ended"
-            raise BadInput(
-                f"loss is {values[0]} at step {self.step + 1} (epoch {self.epoch + 1}); lower --decoder-lr or --encoder-lr; {kept}"
-            )
+            raise BadInput(f"{what} at step {self.step + 1} (epoch {self.epoch + 1}); lower --decoder-lr or --encoder-lr; {kept}")
         self.optimiser.step()
         self.sums = [a + b for a, b in zip(self.sums, values, strict=True)]
         self.step += 1
@@ -310,7 +309,8 @@ class Training:
 
         from captioning.checkpoint import save_state
 
-        random = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}]
+        device = self.accelerator.device
+        random = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}]
         random = gather_object(random) if self.world > 1 else random
         if not self.accelerator.is_main_process:
             return
@@ -353,8 +353,8 @@ class Training:
         self.optimiser.load_state_dict(state.pop("optimiser"))
         random = state.pop("random")[self.rank]
         torch.set_rng_state(random["cpu"])
-        if torch.cuda.is_available() and random["cuda"]:
-            torch.cuda.set_rng_state_all(random["cuda"])
+        if self.accelerator.device.type == "cuda" and random["cuda"] is not None:
+            torch.cuda.set_rng_state(random["cuda"], self.accelerator.device)
         vars(self).update(state)
         if self.accelerator.is_main_process:
             # A line written after the state was saved belongs to an epoch that is validated again.

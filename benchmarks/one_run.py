@@ -63,7 +63,13 @@ def execute(run: Run, place: Place, data) -> None:
         save_predictions(captioner, run, place, data, predictions)
     strips = save_attention(captioner, run, place, data)
     speed = captions_per_second(captioner, data)
-    scores = score(predictions, run)
+    try:
+        scores = score(predictions, run)
+    except BadInput:  # predictions or references damaged or lost: the checkpoint makes them again
+        predictions.unlink(missing_ok=True)
+        references_path(data, predictions.parent).unlink(missing_ok=True)
+        save_predictions(captioner, run, place, data, predictions)
+        scores = score(predictions, run)
     evaluation = time.monotonic() - begun
     record = make_record(run, place, data, captioner, scores, checkpoint, predictions, strips, evaluation, speed)
     write_record(place.folder / "runs", record)
@@ -71,12 +77,13 @@ def execute(run: Run, place: Place, data) -> None:
 
 
 def is_trained(checkpoint: Path, run: Run) -> bool:
-    """Its state was removed because its record was written; if that record is gone or broken, only scoring is to be done again."""
+    """Trained to the end, whatever became of its record: only predictions and scores may be left to do."""
     from captioning.checkpoint import read_description
 
-    if not (checkpoint / "config.json").exists() or (checkpoint / "state.pt").exists():
+    if not (checkpoint / "config.json").exists():
         return False
-    return read_description(checkpoint)["run_id"] == run.run_id and (checkpoint / "metrics.jsonl").exists()
+    description = read_description(checkpoint)
+    return description["run_id"] == run.run_id and bool(description.get("finished")) and (checkpoint / "metrics.jsonl").exists()
 
 
 def record_failure(run: Run, place: Place, reason: str) -> None:
@@ -152,11 +159,15 @@ def decoding_fields(config) -> dict:
 
 def save_references(data, folder: Path) -> Path:
     """The references of val and test, once for each data set: with them and the predictions, every score can be computed without the data."""
-    path = folder / f"references-{data.fingerprint[:16]}.jsonl.gz"
+    path = references_path(data, folder)
     if not path.exists():
         examples = [data.examples[i] for split in SPLITS for i in data.split(split)]
         _write_lines(path, [{"id": e.image_id, "split": e.split, "tokens": list(e.captions), "raw": list(e.raw)} for e in examples])
     return path
+
+
+def references_path(data, folder: Path) -> Path:
+    return folder / f"references-{data.fingerprint[:16]}.jsonl.gz"
 
 
 def _write_lines(path: Path, lines: list[dict]) -> None:
@@ -215,7 +226,7 @@ def make_record(run: Run, place: Place, data, captioner, scores, checkpoint, pre
     encoder, config = captioner.model.encoder, run.config
     parameters = sum(p.numel() for p in captioner.model.parameters())
     trained = sum(p.numel() for p in captioner.model.parameters() if p.requires_grad)
-    references = predictions.parent / f"references-{data.fingerprint[:16]}.jsonl.gz"
+    references = references_path(data, predictions.parent)
     files = {
         "captions": predictions,
         "references": references,

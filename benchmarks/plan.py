@@ -34,9 +34,8 @@ def choose_experiments(only: list[str]) -> dict[str, set[str]]:
         if experiment not in NAMES:
             raise BadInput(f"--only {text}: no experiment {experiment!r}; there are {', '.join(NAMES)}")
         chosen.setdefault(experiment, set())
-        if name:
-            chosen[experiment].add(name)
-    return chosen
+        chosen[experiment].add(name)
+    return {experiment: set() if "" in names else names for experiment, names in chosen.items()}
 
 
 def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[str], weights: str, data_fingerprint: str) -> list[Run]:

@@ -20,6 +20,7 @@ from captioning.vocabulary import Vocabulary
 
 SCHEMA = 1
 PROBE = "probe.regions"
+ENCODER_FIELDS = ("name", "tag", "kind", "weights_sha256", "file_sha256", "grid", "dim", "stored")
 # Relative distance of the probe's regions: rounding weights to fp16 gives about 1e-3, another net about 1.
 PROBE_TOLERANCE = 0.05
 
@@ -122,6 +123,11 @@ def read_description(folder: str | Path) -> dict:
     missing = [name for name in ("run_id", "data", "config", "vocabulary", "encoder", "model_sha256") if name not in description]
     if missing:
         raise BadInput(f"{path}: has no {missing[0]!r}, so it is no checkpoint of ReCap; give a folder that train.py wrote")
+    wanted = {"run_id": str, "config": dict, "encoder": dict, "preprocessing": dict, "vocabulary": list, "data": dict, "model_sha256": str}
+    wrong = [name for name, kind in wanted.items() if not isinstance(description.get(name), kind)]
+    wrong += [name for name in ENCODER_FIELDS if not wrong and name not in description["encoder"]]
+    if wrong:
+        raise BadInput(f"{path}: {wrong[0]!r} is missing or of another type; copy the folder again")
     return description
 
 
@@ -232,6 +238,9 @@ def load_state(path: Path) -> dict:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise BadInput(f"{path}: cut or not a training state of ReCap; delete it to train from the start") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"run_id", "world", "model", "optimiser", "random"} <= state.keys():
+            raise ValueError("not a training state")
+        return state
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
+        raise BadInput(f"{path}: cut or not a training state of ReCap; delete the folder {path.parent} to train from the start") from error

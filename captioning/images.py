@@ -59,6 +59,13 @@ def open_image(source: str | Path | bytes | BinaryIO, *, at_most: int = AT_MOST,
     return _decode(source, at_most, name or str(getattr(source, "name", "image")))
 
 
+def to_upright_rgb(image: Image.Image, *, at_most: int = AT_MOST) -> Image.Image:
+    """An image that Pillow has opened already, by the same rules as a file: turned by EXIF, alpha on white, 16 bits scaled."""
+    turn = TURNS.get(_orientation(image))
+    small = _to_small_rgb(image, at_most)
+    return small if turn is None else small.transpose(turn)
+
+
 def _open_file(path: Path, name: str) -> BinaryIO:
     try:
         if path.is_dir():
@@ -86,8 +93,7 @@ def _decode(file: BinaryIO, at_most: int, name: str) -> Image.Image:
             factor = _shrink_factor(image.size, at_most)
             image.draft(None, tuple(-(-side // factor) for side in image.size))
             image.load()
-            turn = TURNS.get(_orientation(image))
-            small = _to_small_rgb(image, at_most)
+            return to_upright_rgb(image, at_most=at_most)
     except BadInput:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -100,7 +106,6 @@ def _decode(file: BinaryIO, at_most: int, name: str) -> Image.Image:
         raise BadInput(
             f"{name}: broken or cut short, it cannot be decoded ({reason}); copy or download it again, or leave it out"
         ) from error
-    return small if turn is None else small.transpose(turn)
 
 
 def _bomb(name: str) -> BadInput:

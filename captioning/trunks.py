@@ -245,7 +245,11 @@ def _load(trunk, source: TrunkSource) -> None:
         state = {name: tensor.float() for name, tensor in load_file(str(source.weights_path)).items()}
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{source.weights_path}: not a whole safetensors file ({error}); fetch it again") from error
+    # timm's own reshaping, among it positions resampled to another picture size.
+    reshape = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     own = trunk.state_dict()
+    if reshape is not None and any(n in own and own[n].shape != t.shape for n, t in state.items()):
+        state = reshape(state, trunk)
     misfits = [n for n in state if n in own and own[n].shape != state[n].shape]
     if misfits:
         name = misfits[0]

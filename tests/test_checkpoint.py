@@ -248,7 +248,16 @@ def test_a_full_disk_leaves_the_previous_checkpoint(copy):
 
 
 def test_a_state_holds_no_code(tmp_path):
-    state = {"model": {"a": torch.arange(3)}, "epoch": 2, "seconds": 1.5, "sums": [0.0], "run_id": "x"}
+    state = {
+        "model": {"a": torch.arange(3)},
+        "epoch": 2,
+        "seconds": 1.5,
+        "sums": [0.0],
+        "run_id": "x",
+        "world": 1,
+        "optimiser": {},
+        "random": [],
+    }
     save_state(tmp_path / "state.pt", state)
     assert str(load_state(tmp_path / "state.pt")) == str(state)
     torch.save({"model": Path}, tmp_path / "state.pt")  # any object of a class: pickle would import and run it

@@ -198,6 +198,9 @@ def test_frozen_encoder_stays_in_eval_mode_and_rounds_as_the_cache_does():
         (RunConfig(encoder="demo_unknown"), "no demo encoder"),
         (RunConfig(encoder="resnet18", pretrained=False, tune_from=99), "layer groups"),
         (RunConfig(encoder="resnet18", pretrained=False, image_size=32), "no spatial map"),
+        (RunConfig(encoder="convnext_atto", pretrained=False, image_size=1), "cannot map pictures of 1 pixels"),
+        (RunConfig(encoder="crossvit_tiny_240", pretrained=False), "no spatial map"),
+        (RunConfig(encoder="convnext_atto", pretrained=False, tune_from=5), "choose a smaller number"),
     ],
 )
 def test_encoders_that_cannot_be_used(config, words):
@@ -255,3 +258,48 @@ def test_a_users_encoder_file(tmp_path):
     (tmp_path / "broken.py").write_text("raise RuntimeError('boom')\n")
     with pytest.raises(BadInput, match="RuntimeError: boom"):
         build_encoder(RunConfig(encoder=f"{tmp_path}/broken.py:make"))
+
+
+def test_bf16_training_step(decoder):
+    """Under autocast forward and backward run, and the gradients stay near those in float32."""
+    regions = torch.randn(3, 5, 8)
+    words, lengths = captions()
+    found = []
+    for enabled in (False, True):
+        decoder.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            forced = decoder.forced(regions, words, lengths)
+            loss = F.cross_entropy(forced.logits.float(), words[forced.caption, forced.position + 1]) + forced.penalty.mean()
+        loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in decoder.parameters()]))
+    assert torch.nn.functional.cosine_similarity(found[0], found[1], dim=0) > 0.99
+
+
+def test_gradients_do_not_depend_on_threads_order(decoder):
+    """Several captions of an image add to its keys' gradient: with many threads, large tensors, always to the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        torch.manual_seed(0)
+        wide = AttendDecoder(64, 30, RunConfig(embed_dim=12, attention_dim=256, hidden_dim=14, dropout=0.0))
+        regions = torch.randn(8, 49, 64)
+        words = torch.randint(4, 30, (40, 8))
+        lengths = torch.arange(40) % 7 + 1
+        found = []
+        for _ in range(5):
+            wide.zero_grad()
+            forced = wide.forced(regions, words, lengths)
+            (forced.logits.square().mean() + forced.penalty.mean()).backward()
+            found.append(torch.cat([p.grad.flatten() for p in wide.parameters()]))
+        assert all(torch.equal(found[0], other) for other in found[1:])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pretrained_vit_at_another_size_resamples_its_positions(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "vit_tiny_patch16_224.safetensors")
+    config = RunConfig(encoder="vit_tiny_patch16_224.augreg_in21k_ft_in1k", image_size=320)
+    assert list(build_encoder(config, weights=str(tmp_path)).grid) == [20, 20]
