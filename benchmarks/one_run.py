@@ -300,7 +300,7 @@ def commit() -> dict:
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         # What a run writes is no change of the code.
-        code = ["--", ".", ":!results"]
+        code = ["--", ".", ":!results", ":!reports/evidence"]
         changes = subprocess.run([*git, "status", "--porcelain", *code], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
