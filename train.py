@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -112,6 +113,8 @@ class Training:
         self.captions = self._ids("train")
         if not len(self.captions):
             raise BadInput(f"{where.data}: the training split has no captions")
+        if self.captions.cut and self.rank == 0:
+            print(f"{self.captions.cut} training captions are longer than {config.max_words} words and are cut", file=sys.stderr)
         torch.manual_seed(config.seed)
         self.model = build_model(config, len(self.vocabulary), source=self.source).to(self.accelerator.device)
         self.inputs = self._open_inputs()
@@ -404,7 +407,8 @@ def main() -> int:
 
     arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__)
     folder = train(arguments.config, arguments.where)
-    print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")
+    if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to say
+        print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")
     return 0
 
 

@@ -31,10 +31,6 @@ class Preprocessing:
     def to_dict(self) -> dict:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, fields: dict) -> "Preprocessing":
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-
 
 @dataclass(frozen=True)
 class TrunkSource:
@@ -48,7 +44,7 @@ class TrunkSource:
     file_sha256: str = ""
 
 
-def locate(encoder: str, pretrained: bool, weights: str = "pretrained", image_size: int = 0) -> TrunkSource:
+def locate(encoder: str, pretrained: bool, weights: str = "pretrained") -> TrunkSource:
     """Find an encoder's code and weights without building it.
 
     encoder: as in RunConfig. weights: "pretrained" (the Hugging Face cache, or a download into it), "none", a file, or a folder.
