@@ -53,8 +53,6 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
 
     encoder = model.encoder
     stored = not (encoder.frozen and encoder.source.kind in ("timm", "file") and encoder.source.weights_sha256 != "none")
-    if encoder.source.kind == "file" and encoder.frozen:
-        stored = False  # a user's file may load weights of its own; which, only its regions tell
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
     if not stored:
         tensors[PROBE] = probe_regions(encoder).half().contiguous()

@@ -15,6 +15,11 @@ from captioning.bad_input import BadInput, at_least, flag, one_of
 NUMERICS = 1
 
 
+def later(default):
+    """A field that came after records existed. At its default, which must mean what was done before it came, `run_id` leaves it out."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class Decode:
     """How captions are searched. beam 1 is greedy. Scores are sums of log-probabilities in nats, divided by length ** length_penalty."""
@@ -137,9 +142,14 @@ class RunConfig:
 def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = "") -> str:
     """`name-seed-hash`: the hash covers the settings, the data fingerprint, the hash of the weights and of a user's encoder file, and NUMERICS.
 
-    Time, paths, device and worker count are not in it: the same run elsewhere has the same id.
+    Time, paths, device and worker count are not in it: the same run elsewhere has the same id. Nor is a field that came later and stands at
+    its default, so that records from before it keep their ids.
     """
-    facts = {**dataclasses.asdict(config), "data": data, "weights": weights, "encoder_file": encoder_file, "numerics": NUMERICS}
+    facts = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.metadata.get("later") and facts[field.name] == field.default:
+            del facts[field.name]
+    facts |= {"data": data, "weights": weights, "encoder_file": encoder_file, "numerics": NUMERICS}
     if ".py:" in config.encoder:
         facts["encoder"] = config.encoder.rsplit(":", 1)[1]  # the file itself is hashed; where it lies does not matter
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captioning.checkpoint import probe_regions
 from captioning.config import RunConfig
 from captioning.pixels import augment, mentions_side, open_pixels
 from captioning.progress import track
@@ -24,8 +23,7 @@ def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
 
     if not (config.frozen and config.augment == "none"):
         return Pixels(data, pixels(), config)
-    probe = probe_regions(encoder).half().numpy().tobytes() if encoder.source.kind == "file" else b""
-    key = regions_key(encoder.source, pre, config.grid, data.fingerprint, config.seed, probe)
+    key = regions_key(encoder.source, pre, config.grid, data.fingerprint, config.seed)
     shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
 
     @torch.no_grad()

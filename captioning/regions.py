@@ -19,13 +19,10 @@ from captioning.cache import building
 from captioning.config import NUMERICS
 
 
-def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, probe: bytes = b"") -> str:
-    """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well.
-
-    probe: regions of one fixed picture, for an encoder whose weights no hash names (a user's file may load any).
-    """
+def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int) -> str:
+    """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well."""
     facts = [source.tag if source.kind != "file" else source.name, source.weights_sha256, source.file_sha256, preprocessing.to_dict()]
-    facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None, hashlib.sha256(probe).hexdigest()]
+    facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

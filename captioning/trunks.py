@@ -4,9 +4,11 @@ Weights are always a file whose SHA-256 is known: in a local folder, in the Hugg
 """
 
 import difflib
+import functools
 import hashlib
 import importlib.util
 import socket
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from urllib.request import getproxies
 from captioning.bad_input import BadInput
 
 DEMO_PREFIX = "demo_"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class TrunkSource:
-    """An encoder's birth certificate. `kind`: timm, demo or file. `weights_sha256`: of the weight file; "none" for random weights."""
+    """An encoder's birth certificate. `kind`: timm, demo or file. `weights_sha256`: of the weight file (of the tensors of what a user's file
+    returns, for it may load any); "none" for random weights."""
 
     name: str
     tag: str
@@ -48,7 +52,7 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained") -> Trunk
     """Find an encoder's code and weights without building it.
 
     encoder: as in RunConfig. weights: "pretrained" (the Hugging Face cache, or a download into it), "none", a file, or a folder.
-    Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways out).
+    Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways out), a user's file that fails.
     """
     if not pretrained:
         weights = "none"
@@ -56,7 +60,8 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained") -> Trunk
         path = Path(encoder.rsplit(":", 1)[0])
         if not path.is_file():
             raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
-        return TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, "none", _sha256(path))
+        code = _sha256(path)
+        return TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, _weights_of_users_file(encoder, code), code)
     if encoder.startswith(DEMO_PREFIX):
         from captioning import demo_encoders
 
@@ -177,6 +182,42 @@ def _run_users_file(source: TrunkSource):
     if not callable(getattr(trunk, "forward_features", None)):
         raise BadInput(f"--encoder {source.tag}: what {factory} returns has no forward_features(images)")
     return trunk
+
+
+@functools.cache
+def _weights_of_users_file(encoder: str, _file_sha256: str) -> str:
+    """SHA-256 of the tensors of the module that a user's file returns, "none" if they follow the seed.
+
+    In a process of its own: run_all.py forks its runs from a parent in which no tensor operation may have run.
+    """
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from captioning.trunks import print_weights; print_weights(sys.argv[1])"
+    child = subprocess.run([sys.executable, "-c", code, encoder], capture_output=True, text=True, check=False)
+    lines = (child.stdout if child.returncode == 0 else child.stderr).strip().splitlines()
+    if child.returncode:
+        said = lines[-1] if lines else f"ended with status {child.returncode}"
+        raise BadInput(said.removeprefix("error: ") if child.returncode == 2 else f"--encoder {encoder}: {said}; mend that file")
+    return lines[-1]
+
+
+def print_weights(encoder: str) -> None:
+    """The child of `_weights_of_users_file`: prints what it returns."""
+    import torch
+
+    source = TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, "none", _sha256(Path(encoder.rsplit(":", 1)[0])))
+    hashes = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        try:
+            tensors = _run_users_file(source).state_dict()
+        except BadInput as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        digest = hashlib.sha256()
+        for name, tensor in tensors.items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        hashes.append(digest.hexdigest())
+    print(hashes[0] if hashes[0] == hashes[1] else "none")
 
 
 def _takes_image_size(tag: str) -> bool:
