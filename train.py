@@ -130,6 +130,7 @@ class Training:
             self.parts = math.ceil(config.batch_size / where.device_batch_size / self.world)
         self.epoch = self.batch = self.step = self.best_epoch = self.lines = 0
         self.best, self.seconds, self.sums = -1.0, 0.0, [0.0] * 5
+        self.images_seen = 0  # by this call
 
     def _ids(self, split: str) -> CaptionIds:
         indices = self.data.split(split)
@@ -156,7 +157,7 @@ class Training:
                 bar = track(batches[self.batch :], f"epoch {self.epoch + 1}/{config.epochs}", quiet=self.rank > 0, units="batches")
                 for chosen in bar:
                     self._learn(chosen, len(batches))
-                    bar.say(self._describe(begun, first_step))
+                    bar.say(self._describe(begun))
                     self.seconds = time.monotonic() - started
                     received = self._agree(signals.received)
                     full = stop_after_steps and self.step - first_step >= stop_after_steps
@@ -189,6 +190,10 @@ class Training:
                 sums = self._backward(batch)
                 break
             except torch.OutOfMemoryError:
+                if self.world > 1:  # the other processes are in another part of the batch and would wait forever
+                    raise BadInput(
+                        "out of memory; several processes can't find a smaller batch together: give --device-batch-size"
+                    ) from None
                 if self.parts >= len(batch.images):
                     raise BadInput("out of memory with one image at a time; choose a smaller --image-size or model") from None
                 self.parts *= 2
@@ -204,6 +209,7 @@ class Training:
         self.sums = [a + b for a, b in zip(self.sums, values, strict=True)]
         self.step += 1
         self.batch += 1
+        self.images_seen += len(batch.images)
 
     def _backward(self, batch: Batch):
         """Gradients of the batch's loss: cross-entropy per word and penalty per caption of the *whole* batch, whoever computes which part."""
@@ -294,10 +300,10 @@ class Training:
     def _out_of_patience(self) -> bool:
         return bool(self.config.patience) and self.epoch - self.best_epoch >= self.config.patience
 
-    def _describe(self, begun: float, first_step: int) -> str:
+    def _describe(self, begun: float) -> str:
         ce, penalty, top5, words, captions = self.sums
-        rate = (self.step - first_step) * self.config.batch_size / max(time.monotonic() - begun, 1e-9)
-        return f"loss {ce / words + self.config.penalty_weight * penalty / captions:.3f}, top-5 {100 * top5 / words:.1f} %, {rate:.0f} captions/s"
+        rate = self.images_seen / max(time.monotonic() - begun, 1e-9)
+        return f"loss {ce / words + self.config.penalty_weight * penalty / captions:.3f}, top-5 {100 * top5 / words:.1f} %, {rate:.0f} images/s"
 
     def _save_checkpoint(self, line: dict) -> None:
         from captioning.checkpoint import save_checkpoint

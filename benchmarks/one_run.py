@@ -100,47 +100,70 @@ def _load(run: Run, place: Place, checkpoint: Path):
 
 
 def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> None:
-    """Per image of val and test the free captions at each beam, per reference the teacher-forced words and sums: results/README.md."""
-    from captioning.batches import CaptionIds
+    """Per image of val and test the free captions at each beam, per reference the teacher-forced words and sums: results/README.md.
+
+    Written down as it goes: a killed run goes on at the group of images it was at.
+    """
     from captioning.inputs import open_inputs
     from captioning.progress import track
-    from captioning.validation import forced_captions, free_captions
+    from captioning.validation import IMAGES_AT_ONCE, predict
 
     config, model, vocabulary = run.config, captioner.model, captioner.vocabulary
     inputs = open_inputs(data, model.encoder, config, Path(place.cache), workers=2)
     references = save_references(data, path.parent)
     header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": list(vocabulary.words), "max_words": config.max_words}
-    decoding = decoding_fields(config)
-    lines = [header | {"references": references.name, "beams": list(config.beams), "decoding": decoding}]
-    for split in SPLITS:
-        images = data.split(split)
-        captions = CaptionIds([data.examples[i].captions for i in images], images, vocabulary, config.max_words)
-        free = {}
-        for beam in track(config.beams, f"captions of {split}", units="beams"):
-            decode = Decode(beam=min(beam, len(vocabulary)), max_words=config.max_words)
-            free[beam] = dict(free_captions(model, inputs, images, decode, captioner.device))
-        for image, forced in forced_captions(model, captions, inputs, images, vocabulary, captioner.device):
-            said = {str(b): free[b][image] for b in config.beams}
-            lines.append(
-                {
-                    "id": data.examples[image].image_id,
-                    "split": split,
-                    "free": {
-                        b: {"text": " ".join(vocabulary.decode(h.words)), "score": h.score, "ended": h.ended} for b, h in said.items()
-                    },
-                    "forced": [
-                        {
-                            "words": " ".join(f.words),
-                            "n": len(f.words),
-                            "top5": f.top5,
-                            "cross_entropy": f.cross_entropy,
-                            "penalty": f.penalty,
-                        }
-                        for f in forced
-                    ],
-                }
-            )
-    _write_lines(path, lines)
+    header |= {"references": references.name, "beams": list(config.beams), "decoding": decoding_fields(config)}
+    decodes = [Decode(beam=min(beam, len(vocabulary)), max_words=config.max_words) for beam in config.beams]
+    groups = [(split, chunk) for split in SPLITS for chunk in _chunks(data.split(split), IMAGES_AT_ONCE)]
+    references_of = {split: _caption_ids(data, split, captioner) for split in SPLITS}
+    partial = place.folder / "checkpoints" / run.run_id / "predictions.jsonl"  # a line a group
+    done = _whole_lines(partial)
+    with open(partial, "a", encoding="utf-8", newline="\n") as file:
+        for split, images in track(groups[len(done) :], "captions of val and test", units=f"groups of {IMAGES_AT_ONCE} images"):
+            found = predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device)
+            rows = [_line(one, data.examples[one.image].image_id, split, config.beams, vocabulary) for one in found]
+            file.write(json.dumps(rows) + "\n")
+            file.flush()
+            done.append(rows)
+    _write_lines(path, [header, *(line for rows in done for line in rows)])
+    partial.unlink()
+
+
+def _chunks(images: list[int], size: int) -> list[list[int]]:
+    return [images[first : first + size] for first in range(0, len(images), size)]
+
+
+def _caption_ids(data, split: str, captioner):
+    from captioning.batches import CaptionIds
+
+    images = data.split(split)
+    longest = captioner.description["config"]["max_words"]
+    return CaptionIds([data.examples[i].captions for i in images], images, captioner.vocabulary, longest)
+
+
+def _whole_lines(partial: Path) -> list[list[dict]]:
+    """What a killed call wrote, without the line it was at; the file is cut to that."""
+    found = []
+    for line in partial.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if partial.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # the disk lost what came last
+            break
+    with atomic_write(partial) as file:
+        file.writelines(json.dumps(rows) + "\n" for rows in found)
+    return found
+
+
+def _line(one, image_id: str, split: str, beams, vocabulary) -> dict:
+    free = {
+        str(b): {"text": " ".join(vocabulary.decode(h.words)), "score": h.score, "ended": h.ended}
+        for b, h in zip(beams, one.free, strict=True)
+    }
+    forced = [
+        {"words": " ".join(f.words), "n": len(f.words), "top5": f.top5, "cross_entropy": f.cross_entropy, "penalty": f.penalty}
+        for f in one.forced
+    ]
+    return {"id": image_id, "split": split, "free": free, "forced": forced}
 
 
 def decoding_fields(config) -> dict:

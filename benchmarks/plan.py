@@ -38,8 +38,13 @@ def choose_experiments(only: list[str]) -> dict[str, set[str]]:
     return {experiment: set() if "" in names else names for experiment, names in chosen.items()}
 
 
-def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[str], weights: str, data_fingerprint: str) -> list[Run]:
-    """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`."""
+def make_plan(
+    profile: Profile, only: list[str], seeds: int, own_encoders: list[str], weights: str, data_fingerprint: str, fetch: bool = True
+) -> list[Run]:
+    """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`.
+
+    fetch: False downloads no weights; a run that needs some has that for its problem.
+    """
     from captioning.trunks import locate
 
     rows: dict[RunConfig, tuple[str, list[str]]] = {}
@@ -47,8 +52,6 @@ def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[
         found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
         if experiment == "encoders":
             found += [(_own_name(e), dataclasses.replace(profile.base, name=_own_name(e), encoder=e)) for e in own_encoders]
-            for encoder in own_encoders:
-                locate(encoder, pretrained=False)  # a file that is not there is refused now, not after hours
         unknown = names - {config.name for _, config in found}
         if unknown:
             raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
@@ -60,7 +63,7 @@ def make_plan(profile: Profile, only: list[str], seeds: int, own_encoders: list[
     plan = []
     for config, (label, experiments) in rows.items():
         try:
-            source, problem = locate(config.encoder, config.pretrained, weights), ""
+            source, problem = locate(config.encoder, config.pretrained, weights, fetch), ""
             hashes = {"weights": source.weights_sha256, "encoder_file": source.file_sha256}
         except BadInput as error:
             hashes, problem = {"weights": "not to be had"}, str(error)
@@ -81,4 +84,7 @@ def is_done(folder: Path, run: Run) -> bool:
 def _own_name(encoder: str) -> str:
     if ".py:" not in encoder:
         raise BadInput(f"--encoder {encoder}: give path/to/file.py:factory (named models are rows of the experiment already)")
+    path = encoder.rsplit(":", 1)[0]
+    if not Path(path).is_file():
+        raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
     return encoder.rsplit(":", 1)[1].replace("_", "-")

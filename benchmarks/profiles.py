@@ -8,12 +8,16 @@ from captioning.config import RunConfig
 
 @dataclass(frozen=True)
 class Profile:
-    """`data`: what --data is when nobody gives one ("" where it must be given). `photos`: pictures that may not be published with results."""
+    """`data`: what --data is when nobody gives one ("" where it must be given). `photos`: pictures that may not be published with results.
+
+    `minutes`: what a run took on one CPU core of 2.5 GHz, for the plan of a machine that has measured none; 0 is not known.
+    """
 
     name: str
     data: str
     photos: bool
     base: RunConfig
+    minutes: float = 0
 
 
 # Settings of the demo were found by hand on the validation scenes; reports/LOG.md has what was tried.
@@ -32,8 +36,8 @@ DEMO = RunConfig(
 PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100)
 
 PROFILES = {
-    "demo": Profile("demo", "demo", photos=False, base=DEMO),
-    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS),
+    "demo": Profile("demo", "demo", photos=False, base=DEMO, minutes=1.5),
+    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, minutes=40),
     "flickr30k": Profile("flickr30k", "", photos=True, base=PHOTOGRAPHS),
     "coco": Profile("coco", "", photos=True, base=PHOTOGRAPHS),
 }

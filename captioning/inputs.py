@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from captioning.bad_input import BadInput
 from captioning.config import RunConfig
 from captioning.pixels import augment, mentions_side, open_pixels
 from captioning.progress import track
@@ -26,14 +27,25 @@ def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
     key = regions_key(encoder.source, pre, config.grid, data.fingerprint, config.seed)
     shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
 
-    @torch.no_grad()
-    def encode():
-        batches = [range(first, min(first + ENCODED_AT_ONCE, shape[0])) for first in range(0, shape[0], ENCODED_AT_ONCE)]
-        progress = track(batches, f"regions of {encoder.source.tag}", units="batches")
+    def encode(begin: int):
+        batches = [range(first, min(first + ENCODED_AT_ONCE, shape[0])) for first in range(begin, shape[0], ENCODED_AT_ONCE)]
+        progress = track(batches, f"regions of {encoder.source.name}", units="batches")
         for pictures in pixels().batches(progress):
-            yield encoder(encoder.scale(torch.from_numpy(pictures).to(encoder.mean.device))).half().cpu().numpy()
+            yield _encode(encoder, torch.from_numpy(pictures))
 
     return KeptRegions(cached_regions(cache / f"regions-{key}.npy", shape, encode), encoder.mean.device)
+
+
+@torch.inference_mode()
+def _encode(encoder, pictures: torch.Tensor) -> np.ndarray:
+    """uint8 (n,S,S,3) -> fp16 (n,R,D); in halves where memory runs out."""
+    try:
+        return encoder(encoder.scale(pictures.to(encoder.mean.device))).half().cpu().numpy()
+    except torch.OutOfMemoryError:
+        if len(pictures) == 1:
+            raise BadInput("out of memory with one image; choose a smaller --image-size or encoder") from None
+    torch.cuda.empty_cache()
+    return np.concatenate([_encode(encoder, half) for half in pictures.chunk(2)])
 
 
 class KeptRegions:

@@ -48,11 +48,12 @@ class TrunkSource:
     file_sha256: str = ""
 
 
-def locate(encoder: str, pretrained: bool, weights: str = "pretrained") -> TrunkSource:
+def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: bool = True) -> TrunkSource:
     """Find an encoder's code and weights without building it.
 
     encoder: as in RunConfig. weights: "pretrained" (the Hugging Face cache, or a download into it), "none", a file, or a folder.
-    Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways out), a user's file that fails.
+    fetch: False never downloads. Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways
+    out), a user's file that fails.
     """
     if not pretrained:
         weights = "none"
@@ -75,7 +76,7 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained") -> Trunk
     tag = exact_tag(encoder)
     if weights == "none":
         return TrunkSource(encoder, tag, "timm", None, "none")
-    path = _find_weights(tag, weights)
+    path = _find_weights(tag, weights, fetch)
     return TrunkSource(encoder, tag, "timm", path, _sha256(path))
 
 
@@ -225,7 +226,7 @@ def _takes_image_size(tag: str) -> bool:
     return tag.startswith(("vit_", "deit", "swin", "beit", "eva", "cait", "xcit", "flexivit", "maxvit", "volo"))
 
 
-def _find_weights(tag: str, weights: str) -> Path:
+def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
     if weights != "pretrained":
         return _local_weights(tag, Path(weights))
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -242,6 +243,8 @@ def _find_weights(tag: str, weights: str) -> Path:
     cached = try_to_load_from_cache(repository, name)
     if isinstance(cached, str):
         return Path(cached)
+    if not fetch:
+        raise BadInput(f"weights of {tag} are not here yet; running fetches them")
     try:
         _look_up(ENDPOINT)
         return Path(hf_hub_download(repository, name))

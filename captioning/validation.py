@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from captioning.bad_input import BadInput
 from captioning.batches import CaptionIds
 from captioning.config import Decode
 from captioning.decoding import Hypothesis, search
@@ -30,36 +31,56 @@ class ForcedCaption(NamedTuple):
     penalty: float
 
 
-def forced_captions(
-    model, captions: CaptionIds, inputs, images: Sequence[int], vocabulary: Vocabulary, device
-) -> Iterable[tuple[int, list]]:
-    """For each image its index and a ForcedCaption for each of its captions, in their order. Only in eval mode."""
+class Predicted(NamedTuple):
+    """One image: its best caption under each way of decoding, from the model's own words; its references under teacher forcing."""
+
+    image: int
+    free: list[Hypothesis]
+    forced: list[ForcedCaption]
+
+
+def predict(
+    model, captions: CaptionIds, inputs, images: Sequence[int], decodes: Sequence[Decode], vocabulary: Vocabulary, device
+) -> Iterable[Predicted]:
+    """For each image, in order, what the model says of it; it is read and encoded once for all. Only in eval mode."""
     rows_of: dict[int, list[int]] = {}
     for row, image in enumerate(captions.image.tolist()):
         rows_of.setdefault(image, []).append(row)
     for first in range(0, len(images), IMAGES_AT_ONCE):
-        group = images[first : first + IMAGES_AT_ONCE]
-        batch = captions.collate(np.concatenate([rows_of[i] for i in group]))
-        arrays = [torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of)]
-        with torch.inference_mode():
-            scored = model.score_captions(inputs.get(batch.images).to(device), *arrays)
-        fields = zip(
-            scored.predicted.tolist(), batch.lengths.tolist(), scored.top5.tolist(), scored.cross_entropy.tolist(), scored.penalty.tolist(),
-            strict=True,
-        )  # fmt: skip
-        rows = iter([ForcedCaption([vocabulary.words[w] for w in words[:n]], int(t), ce, p) for words, n, t, ce, p in fields])
-        for image in group:
-            yield image, [next(rows) for _ in rows_of[image]]
+        yield from _predict(model, captions, inputs, images[first : first + IMAGES_AT_ONCE], decodes, vocabulary, device, rows_of)
 
 
-def free_captions(model, inputs, images: Sequence[int], decode: Decode, device) -> Iterable[tuple[int, Hypothesis]]:
-    """For each image its index and its best caption, decoded from the model's own words."""
-    for first in range(0, len(images), IMAGES_AT_ONCE):
-        group = images[first : first + IMAGES_AT_ONCE]
-        with torch.inference_mode():
-            regions = model.encode(inputs.get(np.asarray(group)).to(device))
-        for image, found in zip(group, search(model.decoder, regions, decode), strict=True):
-            yield image, found[0]
+@torch.inference_mode()
+def _predict(model, captions, inputs, images, decodes, vocabulary, device, rows_of) -> list[Predicted]:
+    """In halves where memory runs out."""
+    try:
+        regions = model.encode(inputs.get(np.asarray(images)).to(device))
+        free = [search(model.decoder, regions, decode) for decode in decodes]
+        batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
+        # The batch holds its images in ascending order.
+        places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)
+        words, lengths, image_of = (torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of))
+        scored = model.score_captions(regions, words, lengths, places[image_of])
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise BadInput("out of memory with one image; choose a smaller --image-size, model or beam") from None
+    else:
+        fields = (
+            scored.predicted.tolist(),
+            batch.lengths.tolist(),
+            scored.top5.tolist(),
+            scored.cross_entropy.tolist(),
+            scored.penalty.tolist(),
+        )
+        rows = iter(
+            [ForcedCaption([vocabulary.words[w] for w in said[:n]], int(t), ce, p) for said, n, t, ce, p in zip(*fields, strict=True)]
+        )
+        best = [[found[0] for found in way] for way in free]
+        return [Predicted(i, [way[k] for way in best], [next(rows) for _ in rows_of[i]]) for k, i in enumerate(images)]
+    torch.cuda.empty_cache()
+    middle = len(images) // 2
+    halves = (images[:middle], images[middle:])
+    return [one for half in halves for one in _predict(model, captions, inputs, half, decodes, vocabulary, device, rows_of)]
 
 
 def known_words(caption: str, vocabulary: Vocabulary, max_words: int) -> list[str]:
@@ -74,10 +95,8 @@ def validate(model, data, captions: CaptionIds, inputs, vocabulary: Vocabulary, 
     training = model.training
     model.eval()
     rows = []
-    free = dict(free_captions(model, inputs, mine, Decode(beam=1, max_words=max_words), device))
-    for image, forced in forced_captions(model, captions, inputs, mine, vocabulary, device):
-        said = [vocabulary.words[w] for w in free[image].words if w != UNK]
-        rows.append((image, said, [tuple(f) for f in forced]))
+    for image, (free,), forced in predict(model, captions, inputs, mine, [Decode(beam=1, max_words=max_words)], vocabulary, device):
+        rows.append((image, [vocabulary.words[w] for w in free.words if w != UNK], [tuple(f) for f in forced]))
     model.train(training)
     if accelerator.num_processes > 1:
         from accelerate.utils import gather_object

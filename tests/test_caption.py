@@ -13,10 +13,11 @@ from PIL import Image
 import caption
 from caption import default_checkpoint, load_captioner
 from captioning.bad_input import run_command
+from captioning.batches import CaptionIds
 from captioning.config import Decode, RunConfig
 from captioning.data import load_data
 from captioning.inputs import open_inputs
-from captioning.validation import free_captions
+from captioning.validation import predict
 from tests.tiny import SETTINGS, make_data
 from train import Where, train
 
@@ -106,7 +107,10 @@ def test_the_captions_are_those_that_validation_scores(captioner, trained, data,
     config = RunConfig(**{k: v for k, v in captioner.description["config"].items() if k != "beams"})
     images = loaded.split("val") + loaded.split("test")
     inputs = open_inputs(loaded, captioner.model.encoder, config, tmp_path, workers=0)
-    scored = dict(free_captions(captioner.model, inputs, images, Decode(beam=3, max_words=12), torch.device("cpu")))
+    captions = CaptionIds([loaded.examples[i].captions for i in images], images, captioner.vocabulary, 12)
+    decodes, device = [Decode(beam=1, max_words=12), Decode(beam=3, max_words=12)], torch.device("cpu")
+    found = predict(captioner.model, captions, inputs, images, decodes, captioner.vocabulary, device)
+    scored = {one.image: one.free[1] for one in found}
     for index in images:
         said = captioner.caption([data / "images" / Path(loaded.examples[index].file).name], Decode(beam=3, max_words=12))[0]
         assert said.words == captioner.vocabulary.decode(scored[index].words)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from captioning import regions as regions_module
+from captioning import trunks
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
 from captioning.data import load_data
@@ -34,12 +35,12 @@ def data(tmp_path_factory):
     return load_data(make_data(tmp_path_factory.mktemp("tiny")))
 
 
-def encode():
-    yield VALUES[:2]
-    yield VALUES[2:]
+def encode(first):
+    for place in range(first, 5, 2):
+        yield VALUES[place : place + 2]
 
 
-def never():
+def never(*_):
     raise AssertionError("the regions are there already")
 
 
@@ -65,25 +66,64 @@ def test_a_damaged_file_is_made_again(tmp_path, content):
     assert np.array_equal(cached_regions(path, SHAPE, encode), VALUES)
 
 
-def test_a_killed_build_leaves_nothing_that_is_trusted(tmp_path):
-    script = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom captioning.regions import cached_regions\n"
-        "def encode():\n    yield np.zeros((2, 4, 3), np.float16)\n    print('half', flush=True)\n    sys.stdin.read()\n"
-        f"cached_regions(Path({str(tmp_path / 'regions.npy')!r}), {SHAPE}, encode)\n"
-    )
+KILLED = """
+import sys, numpy as np
+from pathlib import Path
+from captioning import regions
+regions.NOTED_EVERY_SECONDS = {noted}
+def encode(first):
+    yield np.full((2, 4, 3), {value}, np.float16)
+    yield np.full((2, 4, 3), 0, np.float16)[: {second}]
+    print('half', flush=True)
+    sys.stdin.read()
+regions.cached_regions(Path({path!r}), {shape}, encode)
+"""
+
+
+def kill_a_build(path, noted, value=0, second=0):
+    script = KILLED.format(noted=noted, value=value, second=second, path=str(path), shape=SHAPE)
     builder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert builder.stdout.readline() == b"half\n"
     builder.send_signal(signal.SIGKILL)
     builder.communicate()
-    assert list(tmp_path.glob(".*.partial")) and not (tmp_path / "regions.npy").exists()
+    assert not path.exists() and list(path.parent.glob(".*.partial"))
+
+
+def test_a_killed_build_leaves_nothing_that_is_trusted(tmp_path):
+    """What it had not surely brought to the disk is encoded again."""
+    kill_a_build(tmp_path / "regions.npy", noted=1000)
     assert np.array_equal(cached_regions(tmp_path / "regions.npy", SHAPE, encode), VALUES)
-    assert not list(tmp_path.glob(".*.partial"))
+    assert [p.name for p in tmp_path.iterdir() if p.name != ".regions.npy.lock"] == ["regions.npy"]
+
+
+def test_a_killed_build_is_gone_on_with(tmp_path):
+    path, asked = tmp_path / "regions.npy", []
+    kill_a_build(path, noted=-1, value=7)
+
+    def rest(first):
+        asked.append(first)
+        yield from encode(first)
+
+    found = cached_regions(path, SHAPE, rest)
+    assert asked == [2] and (found[:2] == 7).all() and np.array_equal(found[2:], VALUES[2:])
+
+
+def test_a_build_that_was_killed_at_another_shape_is_not_gone_on_with(tmp_path):
+    kill_a_build(tmp_path / "regions.npy", noted=-1, value=7)
+    assert not cached_regions(tmp_path / "regions.npy", (5, 3, 4), lambda _: [np.zeros((5, 3, 4))]).any()
+
+
+def test_rows_that_a_crash_took_from_the_disk_are_encoded_again(tmp_path):
+    kill_a_build(tmp_path / "regions.npy", noted=-1, value=7)
+    partial = next(tmp_path.glob(".*.partial"))
+    os.truncate(partial, partial.stat().st_size - 1)
+    assert np.array_equal(cached_regions(tmp_path / "regions.npy", SHAPE, encode), VALUES)
 
 
 def test_no_space_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "regions.npy"
 
-    def full():
+    def full(_first):
         yield VALUES[:2]
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -107,9 +147,8 @@ def test_the_key_names_all_that_the_numbers_depend_on():
         regions_key(source, dataclasses.replace(size, resize="crop"), 0, "data", 0),
         regions_key(source, size, 7, "data", 0),
         regions_key(source, size, 0, "other data", 0),
-        regions_key(source, size, 0, "data", 0, probe=b"other weights"),
     ]
-    assert len({own, *others}) == 9
+    assert len({own, *others}) == 8
     assert regions_key(source, size, 0, "data", 1) == own  # the weights are the same, whatever the seed
     random = dataclasses.replace(source, weights_sha256="none")
     assert regions_key(random, size, 0, "data", 1) != regions_key(random, size, 0, "data", 0)
@@ -129,11 +168,38 @@ def test_kept_regions_are_what_the_encoder_gives(data, tmp_path):
     assert torch.equal(open_inputs(data, encoder, config, tmp_path, workers=0).get(range(14)), kept.get(range(14)))
 
 
-def test_a_users_file_that_loads_other_weights_gets_other_regions(data, tmp_path):
-    """The file is the same, what it loads is not: no hash in the configuration tells."""
-    config = RunConfig(**OWN)
+def test_a_users_file_that_loads_other_weights_is_another_encoder(tmp_path):
+    """The file is the same, what it loads is not."""
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom pathlib import Path\nfrom tests.tiny_encoder import TinyEncoder\n"
+        "def make():\n    module = TinyEncoder()\n    value = float(Path(__file__).with_name('weight').read_text())\n"
+        "    for p in module.parameters():\n        torch.nn.init.constant_(p, value)\n    return module\n"
+        "def draw():\n    return TinyEncoder()\n"
+    )
+    hashes = []
+    for value in ("1", "2", "1"):
+        (tmp_path / "weight").write_text(value)
+        trunks._weights_of_users_file.cache_clear()
+        hashes.append(trunks.locate(f"{tmp_path}/own.py:make", True).weights_sha256)
+    assert hashes[0] == hashes[2] != hashes[1] and "none" not in hashes
+    assert trunks.locate(f"{tmp_path}/own.py:draw", True).weights_sha256 == "none"  # follows the seed
+
+
+def test_out_of_memory_encodes_in_halves(data, tmp_path):
+    """14 images: as asked for, memory holds 3."""
+    config = RunConfig(**SETTINGS)
     encoder = build_encoder(config)
-    first = open_inputs(data, encoder, config, tmp_path, workers=0).get([0]).clone()
-    with torch.no_grad():
-        encoder.trunk.layers[0].weight.mul_(2)
-    assert not torch.equal(open_inputs(data, encoder, config, tmp_path, workers=0).get([0]), first)
+    expected = open_inputs(data, encoder, config, tmp_path / "one", workers=0).get(range(14)).clone()
+    features = encoder.trunk.forward_features
+
+    def small(images):
+        if len(images) > 3:
+            raise torch.OutOfMemoryError
+        return features(images)
+
+    encoder.trunk.forward_features = small
+    found = open_inputs(data, encoder, config, tmp_path / "two", workers=0).get(range(14))
+    assert torch.allclose(found.float(), expected.float(), atol=2e-3)
+    encoder.trunk.forward_features = lambda images: small(torch.cat([images] * 4))
+    with pytest.raises(BadInput, match="out of memory with one image"):
+        open_inputs(data, encoder, config, tmp_path / "three", workers=0)

@@ -19,6 +19,7 @@ from benchmarks import run_all
 from benchmarks.plan import is_done, make_plan
 from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput, run_command
+from captioning.checkpoint import config_from
 from captioning.data import load_data
 from captioning.records import list_records, read_record
 from tests.tiny import make_data
@@ -219,6 +220,57 @@ def test_a_run_that_is_stopped_as_it_starts_stops(tmp_path, monkeypatch):
         for number, handler in before.items():
             signal.signal(number, handler)
     assert process.exitcode == -signal.SIGTERM and time.monotonic() - began < 15
+
+
+def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, monkeypatch):
+    """Killed in its third group of images; the file's last line is half there."""
+    from benchmarks import one_run
+    from caption import load_captioner
+    from captioning import validation
+    from captioning.data import load_data
+
+    record = record_of(unbroken)
+    run = SimpleNamespace(run_id=record["run_id"], config=config_from(record["config"], data))
+    checkpoint = folder(unbroken) / "checkpoints" / run.run_id
+    captioner = load_captioner(checkpoint, "cpu", encoder=f"{ENCODER}:make")
+    place = SimpleNamespace(folder=tmp_path, cache=str(tmp_path))
+    (tmp_path / "checkpoints" / run.run_id).mkdir(parents=True)
+    monkeypatch.setattr(validation, "IMAGES_AT_ONCE", 2)
+    loaded, asked = load_data(data), []
+    unhindered = validation.predict
+
+    def killed(*arguments):
+        asked.append(list(arguments[3]))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return unhindered(*arguments)
+
+    monkeypatch.setattr(validation, "predict", killed)
+    path = tmp_path / "captions" / "x.jsonl.gz"
+    with pytest.raises(KeyboardInterrupt):
+        one_run.save_predictions(captioner, run, place, loaded, path)
+    assert not path.exists()
+    with open(tmp_path / "checkpoints" / run.run_id / "predictions.jsonl", "a") as file:
+        file.write('[{"id": "0", "spl')
+    one_run.save_predictions(captioner, run, place, loaded, path)
+    groups = [g for s in ("val", "test") for g in one_run._chunks(loaded.split(s), 2)]
+    assert asked == [*groups[:3], *groups[2:]] and len(groups) > 3
+    whole = (folder(unbroken) / "captions" / f"{run.run_id}.jsonl.gz").read_bytes()
+    rows, expected = (gzip.decompress(b).decode().splitlines() for b in (path.read_bytes(), whole))
+    assert [json.loads(r)["id"] for r in rows[1:]] == [json.loads(r)["id"] for r in expected[1:]]
+    assert not (tmp_path / "checkpoints" / run.run_id / "predictions.jsonl").exists()
+
+
+def test_the_demo_names_larger_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_all, "ROOT", tmp_path / "recap")
+    monkeypatch.delenv("RECAP_DATA", raising=False)
+    assert run_all.say_larger_data() == ""
+    make_data(tmp_path / "data" / "flickr8k")
+    line = run_all.say_larger_data()
+    assert line.count("\n") == 1 and f"--profile flickr8k --data {tmp_path}/data/flickr8k (about " in line
+    make_data(tmp_path / "mine" / "coco")
+    monkeypatch.setenv("RECAP_DATA", str(tmp_path / "mine"))
+    assert f"--profile coco --data {tmp_path}/mine/coco" in run_all.say_larger_data()
 
 
 def test_a_failing_run_is_recorded_and_stops_nothing(data, tmp_path):
