@@ -5,16 +5,18 @@ Decoder: `start(regions) -> state`; `step(words, state) -> logits, state`; `forw
 equal to stepping. Attention comes back only when asked for (`attend=True`). Beam search, sampling and the demo stand on `start` and `step`.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioning.attention_lstm import AttentionLSTM
+from captioning.attention_lstm import AttentionLSTM, choose, locate_weights
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
-from captioning.trunks import Preprocessing, TrunkSource, create_trunk, locate
+from captioning.own_words import mix_own_words
+from captioning.trunks import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, TrunkSource, create_trunk, locate
 from captioning.vocabulary import PAD
 
 
@@ -23,10 +25,21 @@ class Encoder(nn.Module):
 
     Class and register tokens are dropped. grid: pool to grid x grid regions (0: the trunk's own). tune_from: -1 frozen and always in eval
     mode; k: timm's layer groups from the k-th on learn, with BatchNorm statistics kept as they came where the weights are pretrained.
-    Frozen regions are rounded to fp16, because that is what the cache of regions holds: one number wherever they come from.
+    final_norm: the norm in a ConvNeXt's classifier head is applied to each place of the map. mode "train": the trunk goes into train mode
+    with the rest of the model, frozen or not; its stochastic depth draws and its BatchNorm statistics drift.
+    Frozen regions in eval mode are rounded to fp16, because that is what the cache of regions holds: one number wherever they come from.
     """
 
-    def __init__(self, trunk: nn.Module, preprocessing: Preprocessing, source: TrunkSource, grid: int = 0, tune_from: int = -1):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        preprocessing: Preprocessing,
+        source: TrunkSource,
+        grid: int = 0,
+        tune_from: int = -1,
+        final_norm: bool = False,
+        mode: Literal["eval", "train"] = "eval",
+    ):
         super().__init__()
         self.trunk = trunk
         self.preprocessing = preprocessing
@@ -34,7 +47,9 @@ class Encoder(nn.Module):
         self.pool = grid
         self.tune_from = tune_from
         self.frozen = tune_from < 0
-        self.keep_statistics = source.weights_sha256 != "none"
+        self.final_norm = final_norm
+        self.mode = mode
+        self.keep_statistics = source.weights_sha256 != "none" and mode == "eval"
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
         self._choose_what_learns(tune_from)
@@ -47,7 +62,12 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images (B,3,S,S), already scaled -> regions (B,R,D)."""
         regions = self._map(images).flatten(2).transpose(1, 2)  # (B, R, D)
-        return regions.half().float() if self.frozen else regions
+        return regions.half().float() if self.frozen and self.mode == "eval" else regions
+
+    @property
+    def drifts(self) -> bool:
+        """Training changes the trunk though no parameter of it learns: a checkpoint must hold its statistics."""
+        return self.mode == "train" and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.trunk.modules())
 
     def scale(self, pixels: Tensor) -> Tensor:
         """uint8 (B,S,S,3) -> scaled float (B,3,S,S)."""
@@ -55,7 +75,7 @@ class Encoder(nn.Module):
         return (images - self.mean) / self.std
 
     def train(self, mode: bool = True):
-        super().train(mode and not self.frozen)
+        super().train(mode and (not self.frozen or self.mode == "train"))
         if self.keep_statistics:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -76,9 +96,21 @@ class Encoder(nn.Module):
             raise BadInput(
                 f"--encoder {self.source.tag}: gives {tuple(features.shape)}, no spatial map to attend to; choose another encoder"
             )
+        if self.final_norm:
+            features = self._apply_final_norm(features)
         if self.pool and tuple(features.shape[-2:]) != (self.pool, self.pool):
             features = F.adaptive_avg_pool2d(features, self.pool)
         return features  # (B, D, h, w)
+
+    def _apply_final_norm(self, features: Tensor) -> Tensor:
+        """A ConvNeXt's classifier norms the pooled map; here each place of (B,D,h,w) over its D features."""
+        norm = getattr(getattr(self.trunk, "head", None), "norm", None)
+        if not isinstance(norm, nn.LayerNorm) or tuple(norm.normalized_shape) != (features.shape[1],):
+            raise BadInput(
+                f"--final-norm: {self.source.tag} keeps no norm in its classifier head, as a ConvNeXt does; leave the option out"
+            )
+        places = features.permute(0, 2, 3, 1)  # (B, h, w, D)
+        return F.layer_norm(places, norm.normalized_shape, norm.weight, norm.bias, norm.eps).permute(0, 3, 1, 2)
 
     def _tokens_to_map(self, tokens: Tensor) -> Tensor:
         patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0) :]
@@ -156,7 +188,9 @@ class Forced(NamedTuple):
     """Teacher-forced predictions of the M real words (end tokens included) of N captions; padding is never computed.
 
     logits (M,V), caption (M,) and position (M,) of each word, penalty (N,): the mean over regions of (1 - sum of attention over words)^2,
-    attention (M,R) when asked for. The words come position by position, longest captions first.
+    attention (M,R) when asked for. The words come position by position, longest captions first. Hard attention in training has besides
+    log_locations (N,): the log-probability of a caption's sampled locations (0 where the expected region was used), and entropy (N,): the
+    attention's entropy summed over its words, in nats.
     """
 
     logits: Tensor
@@ -164,56 +198,99 @@ class Forced(NamedTuple):
     position: Tensor
     penalty: Tensor
     attention: Tensor | None
+    log_locations: Tensor | None = None
+    entropy: Tensor | None = None
 
 
-class SoftAttention(nn.Module):
-    """Additive attention, softmax(w . relu(U region + W h)), arXiv:1502.03044 eq. 4-6 with the paper's ReLU."""
+ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh}
 
-    def __init__(self, region_dim: int, hidden_dim: int, attention_dim: int):
+
+class AdditiveAttention(nn.Module):
+    """softmax(w . f(U region + W h)), arXiv:1502.03044 eq. 4-5; f: its tanh, or the paper's ReLU."""
+
+    def __init__(self, region_dim: int, hidden_dim: int, config: RunConfig):
         super().__init__()
-        self.keys = nn.Linear(region_dim, attention_dim)
-        self.query = nn.Linear(hidden_dim, attention_dim)
+        self.keys = nn.Linear(region_dim, config.attention_dim)
+        self.query = nn.Linear(hidden_dim, config.attention_dim)
         # paper: this layer has a bias; here: none, for it cancels in the softmax and its gradient is rounding noise that Adam blows up.
-        self.score = nn.Linear(attention_dim, 1, bias=False)
+        self.score = nn.Linear(config.attention_dim, 1, bias=False)
+        self.activation = ACTIVATIONS[config.activation]
 
-    def forward(self, hidden: Tensor, keys: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """hidden (B*K,H), keys (B,R,A) = self.keys(regions), regions (B,R,D) -> context (B*K,D), attention (B*K,R)."""
-        B, R, _ = keys.shape
-        query = self.query(hidden).view(B, -1, 1, keys.shape[-1])  # (B, K, 1, A)
-        scores = self.score(F.relu(keys.unsqueeze(1) + query)).squeeze(-1)  # (B, K, R)
-        attention = scores.softmax(-1)
-        context = attention @ regions  # (B, K, D)
-        return context.flatten(0, 1), attention.flatten(0, 1)
+    def remember(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """What stays the same at every word: regions (B,R,D) and their keys (B,R,A)."""
+        return regions, self.keys(regions)
+
+    def forward(self, hidden: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """hidden (B*K,H) -> attention (B,K,R)."""
+        _, keys = memory
+        query = self.query(hidden).view(len(keys), -1, 1, keys.shape[-1])  # (B, K, 1, A)
+        return self.score(self.activation(keys.unsqueeze(1) + query)).squeeze(-1).softmax(-1)
+
+    def look(self, weights: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """weights (B,K,R) -> context (B,K,D)."""
+        return weights @ memory[0]
+
+
+class MeanRegion(nn.Module):
+    """No attention, the control: every word sees the mean region."""
+
+    def remember(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean region (B,1,D), and the even attention (B,R) that it stands for."""
+        return regions.mean(1, keepdim=True), regions.new_full(regions.shape[:2], 1 / regions.shape[1])
+
+    def forward(self, hidden: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """hidden (B*K,H) -> even attention (B,K,R)."""
+        _, even = memory
+        return even.unsqueeze(1).expand(-1, len(hidden) // len(even), -1)
+
+    def look(self, weights: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """weights (B,K,R), which change nothing -> the mean region (B,K,D)."""
+        return memory[0].expand(-1, weights.shape[1], -1)
 
 
 class AttendDecoder(nn.Module):
-    """LSTM with visual attention (the paper's decoder). V words; words[:, 0] is the start token; PAD fills behind the end token."""
+    """LSTM with visual attention (the paper's decoder). V words; words[:, 0] is the start token; PAD fills behind the end token.
+
+    Hard attention samples one region a word in training, from `draws`; when captioning it does what `locations` says.
+    """
 
     def __init__(self, region_dim: int, vocabulary_size: int, config: RunConfig):
         super().__init__()
         E, H = config.embed_dim, config.hidden_dim
-        self.attention = SoftAttention(region_dim, H, config.attention_dim)
+        self.attention = MeanRegion() if config.attention == "none" else AdditiveAttention(region_dim, H, config)
         self.embedding = nn.Embedding(vocabulary_size, E)
         self.cell = nn.LSTMCell(E + region_dim, H)
         self.start_hidden = nn.Linear(region_dim, H)
         self.start_cell = nn.Linear(region_dim, H)
         # A vector gate on the context (arXiv:1502.03044 sec. 4.2.1 as in the paper's code; Xu's released code: a scalar).
-        self.gate = nn.Linear(H, region_dim)
+        self.gate = nn.Linear(H, region_dim if config.gate == "vector" else 1)
         self.dropout = nn.Dropout(config.dropout)
-        self.project = nn.Linear(H, vocabulary_size)
+        self.deep = config.output == "deep"
+        if self.deep:
+            self.from_hidden = nn.Linear(H, E)
+            self.from_context = nn.Linear(region_dim, E, bias=False)
+        self.project = nn.Linear(E if self.deep else H, vocabulary_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.uniform_(self.project.weight, -0.1, 0.1)
         nn.init.zeros_(self.project.bias)
+        self.hard = config.attention == "hard"
+        self.locations = config.locations
+        self.expected_share, self.expected_per = config.expected_share, config.expected_per
+        self.penalty_over = config.penalty_over
+        # The hand-written backward pass is of the paper's form; the other forms go through autograd.
+        self.by_hand = (config.activation, config.gate, config.output) == ("relu", "vector", "simple") and config.attention != "none"
 
     def start(self, regions: Tensor) -> State:
         """regions (B,R,D) -> the state before the first word, one row an image."""
         mean = regions.mean(1)
-        return State((regions, self.attention.keys(regions)), (self.start_hidden(mean), self.start_cell(mean)))
+        return State(self.attention.remember(regions), (self.start_hidden(mean), self.start_cell(mean)))
 
     def step(self, words: Tensor, state: State, attend: bool = False):
         """words (B*K,), K rows of each image in turn -> logits (B*K,V), state; with attend also the attention (B*K,R)."""
-        hidden, attention = self._advance(self.embedding(words), state.memory, state.hidden)
-        logits = self.project(self.dropout(hidden[0]))
+        embedded = self.embedding(words)
+        draws = torch.rand(len(words), device=words.device) if self._samples_locations() else None
+        hidden, attention, context = self._advance(embedded, state.memory, state.hidden, draws)
+        logits = self._say(hidden[0], embedded, context)
         state = State(state.memory, hidden)
         return (logits, state, attention) if attend else (logits, state)
 
@@ -244,22 +321,45 @@ class AttendDecoder(nn.Module):
         lengths, order = lengths.sort(descending=True, stable=True)
         words, image_of = words[order], image_of[order]
         running = (lengths.unsqueeze(0) > torch.arange(int(lengths[0]), device=lengths.device).unsqueeze(1)).sum(1).tolist()
-        (regions, keys), hidden = self.start(regions)
+        memory, hidden = self.start(regions)
         # index_select, not [...]: on a CPU with several threads the latter's backward pass adds in an order of its own each time.
-        regions, keys = regions.index_select(0, image_of), keys.index_select(0, image_of)  # (N, R, D), (N, R, A)
+        memory = tuple(m.index_select(0, image_of) for m in memory)  # (N, ...)
         hidden = tuple(h.index_select(0, image_of) for h in hidden)
-        spoken = torch.cat([words[:n, t] for t, n in enumerate(running)])  # (M,)
-        outputs, attentions = self._run(self.embedding(spoken), regions, keys, hidden, running)
-        logits = self.project(self.dropout(outputs))  # (M, V)
+        embedded = self.embedding(torch.cat([words[:n, t] for t, n in enumerate(running)]))  # (M, E)
         caption = torch.cat([order[:n] for n in running])
         position = torch.arange(len(running), device=words.device).repeat_interleave(torch.tensor(running, device=words.device))
+        draws = self._draw(caption, image_of[order.argsort()], B)
+        if self.by_hand:
+            outputs, attentions, chosen = self._run_by_hand(embedded, memory, hidden, running, draws)
+            contexts = None
+        else:
+            outputs, attentions, contexts, chosen = self._run(embedded, memory, hidden, running, draws)
+        logits = self._say(outputs, embedded, contexts)  # (M, V)
         attended = attentions.new_zeros(N, attentions.shape[1]).index_add(0, caption, attentions)  # (N, R)
+        missed = (1 - attended).square()
         # paper: mean over regions; Xu sums them, so there the weight does not fall with the grid.
-        penalty = (1 - attended).square().mean(1)
-        return Forced(logits, caption, position, penalty, attentions if attend else None)
+        penalty = missed.mean(1) if self.penalty_over == "mean" else missed.sum(1)
+        found = Forced(logits, caption, position, penalty, attentions if attend else None)
+        return found._replace(**_location_terms(attentions, chosen, draws, caption, N)) if self.hard and self.training else found
 
-    def _run(self, embedded: Tensor, regions: Tensor, keys: Tensor, hidden: tuple[Tensor, Tensor], running: list[int]):
-        """All words at once: what `_advance` does at each position, through captioning.attention_lstm's hand-written backward pass."""
+    def _draw(self, caption: Tensor, image_of: Tensor, images: int) -> Tensor | None:
+        """Hard attention: for each of the M words the draw in 0..1 that samples its location, below 0 for the expected region. Else None.
+
+        caption (M,) of each word, image_of (N,) of each caption.
+        """
+        if not (self.hard and self.training) and not self._samples_locations():
+            return None
+        draws = torch.rand(len(caption), device=caption.device)
+        if not self.training:
+            return draws
+        expected = torch.rand(images if self.expected_per == "image" else 1, device=caption.device) < self.expected_share
+        return draws.masked_fill(expected.expand(images)[image_of[caption]], -1.0)
+
+    def _samples_locations(self) -> bool:
+        return self.hard and not self.training and self.locations == "sample"
+
+    def _run_by_hand(self, embedded: Tensor, memory, hidden: tuple[Tensor, Tensor], running: list[int], draws: Tensor | None):
+        """All words at once: what `_run` does, through captioning.attention_lstm's hand-written backward pass."""
         E = self.embedding.embedding_dim
         from_word, from_context = self.cell.weight_ih[:, :E], self.cell.weight_ih[:, E:]
         words = F.linear(embedded, from_word, self.cell.bias_ih + self.cell.bias_hh)
@@ -269,26 +369,71 @@ class AttendDecoder(nn.Module):
         # Under autocast only the forward pass would be in bf16, and the loop's sums are better in float32 anyway.
         with torch.autocast(words.device.type, enabled=False):
             tensors = (
-                t.float() if t.dtype == torch.bfloat16 else t
-                for t in (words, regions, keys, *hidden, from_hidden, bias, from_context, score)
+                t.float() if t.dtype == torch.bfloat16 else t for t in (words, *memory, *hidden, from_hidden, bias, from_context, score)
             )
-            return AttentionLSTM.apply(*tensors, running)
+            return AttentionLSTM.apply(*tensors, running, draws, self._takes_likeliest())
 
-    def _advance(self, embedded: Tensor, memory: tuple[Tensor, ...], hidden: tuple[Tensor, ...]):
-        regions, keys = memory
-        context, attention = self.attention(hidden[0], keys, regions)
-        context = torch.sigmoid(self.gate(hidden[0])) * context
-        return self.cell(torch.cat([embedded, context], 1), hidden), attention
+    def _run(self, embedded: Tensor, memory, hidden: tuple[Tensor, Tensor], running: list[int], draws: Tensor | None):
+        """All words, position by position through `_advance` -> hidden states (M,H), attention (M,R), contexts (M,D), chosen regions (M,)."""
+        outputs, attentions, contexts, chosen = [], [], [], []
+        place = 0
+        for n in running:
+            rows = slice(place, place + n)
+            hidden = tuple(h[:n] for h in hidden)
+            drawn = None if draws is None else draws[rows]
+            hidden, attention, context = self._advance(embedded[rows], tuple(m[:n] for m in memory), hidden, drawn)
+            outputs.append(hidden[0])
+            attentions.append(attention)
+            contexts.append(context)
+            chosen += [] if draws is None else [choose(attention.detach(), drawn)]
+            place += n
+        return torch.cat(outputs), torch.cat(attentions), torch.cat(contexts), torch.cat(chosen) if chosen else None
+
+    def _advance(self, embedded: Tensor, memory: tuple[Tensor, ...], hidden: tuple[Tensor, ...], draws: Tensor | None = None):
+        """One word further: hidden states (B*K,H), attention (B*K,R), gated context (B*K,D)."""
+        attention = self.attention(hidden[0], memory)  # (B, K, R)
+        weights = attention
+        if draws is not None or self._takes_likeliest():
+            weights = locate_weights(attention.flatten(0, 1), draws).view_as(attention)
+        context = torch.sigmoid(self.gate(hidden[0])) * self.attention.look(weights, memory).flatten(0, 1)
+        return self.cell(torch.cat([embedded, context], 1), hidden), attention.flatten(0, 1), context
+
+    def _takes_likeliest(self) -> bool:
+        return self.hard and not self.training and self.locations == "argmax"
+
+    def _say(self, hidden: Tensor, embedded: Tensor, context: Tensor | None) -> Tensor:
+        """Logits (M,V) of the next words."""
+        if self.deep:  # arXiv:1502.03044 eq. 7
+            hidden = embedded + self.from_hidden(hidden) + self.from_context(context)
+        return self.project(self.dropout(hidden))
+
+
+def _location_terms(attentions: Tensor, chosen: Tensor, draws: Tensor, caption: Tensor, captions: int) -> dict[str, Tensor]:
+    """Log-probability of the sampled locations and entropy of the attention, both summed over each caption's words."""
+    logs = attentions.clamp_min(1e-20).log()  # (M, R)
+    located = logs.gather(1, chosen.unsqueeze(1)).squeeze(1) * (draws >= 0)
+    nothing = attentions.new_zeros(captions)
+    return {
+        "log_locations": nothing.index_add(0, caption, located),
+        "entropy": nothing.index_add(0, caption, -(attentions * logs).sum(1)),
+    }
 
 
 class Losses(NamedTuple):
-    """Sums over the captions of one call, so that processes and parts of a batch add up. Nats; `top5`, `words`, `captions` are counts."""
+    """Sums over the captions of one call, so that processes and parts of a batch add up. Nats; `top5`, `words`, `captions` are counts.
+
+    Hard attention alone has the last three: reinforce, whose gradient is the score-function estimate with its sign turned for minimising;
+    entropy of the attention; reward. Others have 0.
+    """
 
     cross_entropy: Tensor
     penalty: Tensor
     top5: Tensor
     words: Tensor
     captions: Tensor
+    reinforce: Tensor
+    entropy: Tensor
+    reward: Tensor
 
 
 class ScoredCaptions(NamedTuple):
@@ -303,10 +448,13 @@ class ScoredCaptions(NamedTuple):
 class CaptionModel(nn.Module):
     """An encoder and a decoder. `forward` is what training wraps: images or regions and captions in, sums of losses out."""
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module):
+    def __init__(self, encoder: Encoder, decoder: nn.Module, config: RunConfig):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.reward, self.own_words = config.reward, config.own_words
+        if config.attention == "hard":
+            self.register_buffer("baseline", torch.zeros(()))
 
     def encode(self, inputs: Tensor) -> Tensor:
         """uint8 pixels (B,S,S,3) or regions (B,R,D) of any float type -> regions (B,R,D)."""
@@ -314,30 +462,46 @@ class CaptionModel(nn.Module):
             return inputs.float()
         return self.encoder(self.encoder.scale(inputs))
 
-    def forward(self, inputs: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor) -> Losses:
-        """inputs as in `encode`; words (N,T+1), lengths (N,), image_of (N,) as in the decoder's `forced`."""
-        forced, targets = self._force(inputs, words, lengths, image_of)
+    def forward(self, inputs: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor, forced_share: float = 1.0) -> Losses:
+        """inputs as in `encode`; words (N,T+1), lengths (N,), image_of (N,) as in the decoder's `forced`.
+
+        forced_share: share of the reference's words that are fed back; in place of the others come the model's own.
+        """
+        regions = self.encode(inputs)
+        fed = words
+        if forced_share < 1:
+            fed = mix_own_words(self.decoder, regions.detach(), words, lengths, image_of, forced_share, self.own_words)
+        forced = self.decoder.forced(regions, fed, lengths, image_of)
+        targets = words[forced.caption, forced.position + 1]
+        nothing = torch.zeros((), device=words.device)
+        terms = (nothing, nothing, nothing) if forced.log_locations is None else self._hard_terms(forced, targets, lengths)
         return Losses(
             F.cross_entropy(forced.logits.float(), targets, reduction="sum"),
             forced.penalty.sum(),
             top5_hits(forced.logits, targets).sum(),
             lengths.sum(),
             torch.tensor(len(words), device=words.device),
+            *terms,
         )
+
+    def _hard_terms(self, forced: Forced, targets: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """arXiv:1502.03044 sec. 4.1, derived: minus (reward - baseline) x log p(locations); entropy; rewards. Sums over captions."""
+        per_word = F.cross_entropy(forced.logits.detach().float(), targets, reduction="none")
+        reward = per_word.new_zeros(len(lengths)).index_add(0, forced.caption, -per_word)
+        if self.reward == "mean":
+            reward = reward / lengths
+        return -((reward - self.baseline) * forced.log_locations).sum(), forced.entropy.sum(), reward.sum()
 
     def score_captions(self, inputs: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor) -> ScoredCaptions:
         """The same, caption by caption."""
-        forced, targets = self._force(inputs, words, lengths, image_of)
+        forced = self.decoder.forced(self.encode(inputs), words, lengths, image_of)
+        targets = words[forced.caption, forced.position + 1]
         per_word = F.cross_entropy(forced.logits.float(), targets, reduction="none").double()
         hits = top5_hits(forced.logits, targets).long()
         predicted = torch.full_like(words[:, 1:], PAD).index_put((forced.caption, forced.position), forced.logits.argmax(-1))
         nothing = forced.caption.new_zeros(len(words))
         summed = nothing.double().index_add(0, forced.caption, per_word)
         return ScoredCaptions(predicted, summed, forced.penalty, nothing.index_add(0, forced.caption, hits))
-
-    def _force(self, inputs, words, lengths, image_of) -> tuple[Forced, Tensor]:
-        forced = self.decoder.forced(self.encode(inputs), words, lengths, image_of)
-        return forced, words[forced.caption, forced.position + 1]
 
 
 def top5_hits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -351,12 +515,16 @@ DECODERS = {"attend": AttendDecoder}
 def build_encoder(config: RunConfig, weights: str = "pretrained", source: TrunkSource | None = None) -> Encoder:
     """The encoder a configuration names. weights: "pretrained", "none", a file or a folder. Raises BadInput as `locate` does."""
     source = source or locate(config.encoder, config.pretrained, weights)
-    trunk, preprocessing = create_trunk(source, config.image_size)
-    preprocessing = Preprocessing(**{**preprocessing.to_dict(), "resize": config.resize})
-    return Encoder(trunk, preprocessing, source, grid=config.grid, tune_from=config.tune_from)
+    stochastic_depth = config.encoder_mode == "train"
+    trunk, preprocessing = create_trunk(source, config.image_size, stochastic_depth=stochastic_depth, head_norm=config.final_norm)
+    changes = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if config.normalise == "imagenet" else {}
+    preprocessing = dataclasses.replace(preprocessing, resize=config.resize, **changes)
+    return Encoder(
+        trunk, preprocessing, source, grid=config.grid, tune_from=config.tune_from, final_norm=config.final_norm, mode=config.encoder_mode
+    )
 
 
 def build_model(config: RunConfig, vocabulary_size: int, weights: str = "pretrained", source: TrunkSource | None = None) -> CaptionModel:
     """Names -> modules. Seed torch before: what is not pretrained starts from its random state."""
     encoder = build_encoder(config, weights, source)
-    return CaptionModel(encoder, DECODERS[config.system](encoder.dim, vocabulary_size, config))
+    return CaptionModel(encoder, DECODERS[config.system](encoder.dim, vocabulary_size, config), config)

@@ -27,8 +27,12 @@ from captioning.bad_input import BadInput, at_least, one_of, run_command
 from captioning.batches import Batch, CaptionIds, epoch_batches
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
+from captioning.own_words import forced_share
 from captioning.progress import track
 from captioning.vocabulary import Vocabulary
+
+LOSSES = 8  # fields of models.Losses
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 8, 0.8  # of the paper's code
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Training:
         from accelerate import Accelerator
 
         from captioning.data import load_data
+        from captioning.inputs import why_not_kept
         from captioning.trunks import locate
         from models import build_model
 
@@ -118,6 +123,8 @@ class Training:
         torch.manual_seed(config.seed)
         self.model = build_model(config, len(self.vocabulary), source=self.source).to(self.accelerator.device)
         self.inputs = self._open_inputs()
+        if self.rank == 0 and (reason := why_not_kept(config)):
+            print(f"regions are not kept: {reason}", file=sys.stderr)
         encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
         groups = [{"params": list(self.model.decoder.parameters()), "lr": config.decoder_lr}]
         groups += [{"params": encoder, "lr": config.encoder_lr}] if encoder else []
@@ -129,7 +136,8 @@ class Training:
         if where.device_batch_size:
             self.parts = math.ceil(config.batch_size / where.device_batch_size / self.world)
         self.epoch = self.batch = self.step = self.best_epoch = self.lines = 0
-        self.best, self.seconds, self.sums = -1.0, 0.0, [0.0] * 5
+        self.best, self.seconds, self.sums = -1.0, 0.0, [0.0] * LOSSES
+        self.lowered = 0  # times that the plateau schedule has lowered the learning rate
         self.images_seen = 0  # by this call
 
     def _ids(self, split: str) -> CaptionIds:
@@ -187,7 +195,7 @@ class Training:
         while True:
             try:
                 self.optimiser.zero_grad(set_to_none=True)
-                sums = self._backward(batch)
+                sums = self._backward(batch, forced_share(self.config, (self.epoch + self.batch / batches) / self.config.epochs))
                 break
             except torch.OutOfMemoryError:
                 if self.world > 1:  # the other processes are in another part of the batch and would wait forever
@@ -205,13 +213,17 @@ class Training:
             what = f"the gradient's norm is {float(norm)}" if math.isfinite(values[0]) else f"loss is {values[0]}"
             kept = f"the last good checkpoint is {self.out}" if self.best >= 0 else "no epoch had ended"
             raise BadInput(f"{what} at step {self.step + 1} (epoch {self.epoch + 1}); lower --decoder-lr or --encoder-lr; {kept}")
+        if self.config.clip_value:
+            torch.nn.utils.clip_grad_value_(self.wrapped.parameters(), self.config.clip_value)
         self.optimiser.step()
+        if self.config.attention == "hard":
+            self._move_baseline(sums)
         self.sums = [a + b for a, b in zip(self.sums, values, strict=True)]
         self.step += 1
         self.batch += 1
         self.images_seen += len(batch.images)
 
-    def _backward(self, batch: Batch):
+    def _backward(self, batch: Batch, share: float):
         """Gradients of the batch's loss: cross-entropy per word and penalty per caption of the *whole* batch, whoever computes which part."""
         import torch
 
@@ -221,17 +233,32 @@ class Training:
         if not len(mine):
             mine, weight = np.array([0]), 0  # every process must take part in the exchange of gradients
         parts = [p for p in np.array_split(mine, self.parts) if len(p)]
-        total = torch.zeros(5, device=self.accelerator.device)
+        total = torch.zeros(LOSSES, device=self.accelerator.device)
         for i, places in enumerate(parts):
             part = batch.part(places)
             inputs = self.inputs.get(part.images, epoch=self.epoch)
             last = i == len(parts) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                losses = self.wrapped(*self._to_device(inputs, part))
-                loss = losses.cross_entropy / words + self.config.penalty_weight * losses.penalty / captions
+                losses = self.wrapped(*self._to_device(inputs, part), share)
+                loss = self._loss(losses, words, captions)
                 self.accelerator.backward(loss * weight)
             total += torch.stack([v.detach().float() for v in losses]) * (weight > 0)
         return total
+
+    def _loss(self, losses, words: int, captions: int):
+        """What is minimised; `words` and `captions` are those of the whole batch."""
+        config = self.config
+        loss = losses.cross_entropy / words + config.penalty_weight * losses.penalty / captions
+        if config.attention == "hard":
+            divisor = {"words": words, "captions": captions, "none": 1}[config.reinforce_scale]
+            loss = loss + (config.reinforce_weight * losses.reinforce - config.entropy_weight * losses.entropy) / divisor
+        return loss
+
+    def _move_baseline(self, sums) -> None:
+        """After the step: a batch is never measured by a baseline that knows it."""
+        *_, captions, _, _, reward = self._reduce(sums.tolist()) if self.world > 1 else sums.tolist()
+        kept = self.config.baseline_decay
+        self.model.baseline.mul_(kept).add_((1 - kept) * reward / captions)
 
     def _to_device(self, inputs, batch: Batch):
         import torch
@@ -244,6 +271,8 @@ class Training:
         factor = 1.0
         if config.schedule == "cosine":
             factor = 0.5 * (1 + math.cos(math.pi * (self.epoch + self.batch / batches) / config.epochs))
+        if config.schedule == "plateau":
+            factor = PLATEAU_FACTOR**self.lowered
         if config.warmup_steps:
             factor *= min(1.0, (self.step + 1) / config.warmup_steps)
         for group, rate in zip(self.optimiser.param_groups, (config.decoder_lr, config.encoder_lr), strict=False):
@@ -251,18 +280,22 @@ class Training:
 
     def _finish_epoch(self, started: float) -> None:
         """Validate, write the curve's line, keep the checkpoint if it is the best so far, save the state of the next epoch's start."""
-        ce, penalty, top5, words, captions = self._reduce(self.sums)
+        ce, penalty, top5, words, captions, _, entropy, _ = self._reduce(self.sums)
         line = {"epoch": self.epoch + 1, "step": self.step, "train_loss": ce / words + self.config.penalty_weight * penalty / captions}
         line |= {"train_cross_entropy": ce / words, "train_penalty": penalty / captions, "train_top5": 100 * top5 / words}
+        if self.config.attention == "hard":
+            line |= {"train_attention_entropy": entropy / words, "baseline": float(self.model.baseline)}
         line |= self._validate()
         score = line["val_bleu4_free" if self.config.select == "free" else "val_bleu4_published"]
         if score > self.best:
             self.best, self.best_epoch = score, self.epoch + 1
             if self.accelerator.is_main_process:
                 self._save_checkpoint(line)
+        elif (self.epoch + 1 - self.best_epoch) % PLATEAU_EPOCHS == 0:
+            self.lowered += 1
         self.seconds = time.monotonic() - started
         line["seconds"] = round(self.seconds, 1)
-        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0] * 5
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0] * LOSSES
         if self.accelerator.is_main_process:
             with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as curve:
                 curve.write(json.dumps(line) + "\n")
@@ -279,6 +312,12 @@ class Training:
         """Cross-entropy, penalty, top-5 under teacher forcing; BLEU-4 of greedy captions (free) and of the forced words (published)."""
         from captioning.validation import validate
 
+        if self.world > 1 and self.model.encoder.drifts:
+            from accelerate.utils import broadcast
+
+            for name, buffer in self.model.named_buffers():  # each process's statistics saw other pictures; those of the first are saved
+                if name.startswith("encoder."):
+                    buffer.copy_(broadcast(buffer.clone()))
         device = self.accelerator.device
         captions, words = self._ids("val"), self.config.max_words
         return validate(self.model, self.data, captions, self.inputs, self.vocabulary, words, device, self.accelerator)
@@ -301,7 +340,7 @@ class Training:
         return bool(self.config.patience) and self.epoch - self.best_epoch >= self.config.patience
 
     def _describe(self, begun: float) -> str:
-        ce, penalty, top5, words, captions = self.sums
+        ce, penalty, top5, words, captions, *_ = self.sums
         rate = self.images_seen / max(time.monotonic() - begun, 1e-9)
         return f"loss {ce / words + self.config.penalty_weight * penalty / captions:.3f}, top-5 {100 * top5 / words:.1f} %, {rate:.0f} images/s"
 
@@ -323,10 +362,11 @@ class Training:
         random = gather_object(random) if self.world > 1 else random
         if not self.accelerator.is_main_process:
             return
-        kept = {n: t for n, t in self.model.state_dict().items() if not (self.config.frozen and n.startswith("encoder."))}
+        unchanged = self.config.frozen and not self.model.encoder.drifts
+        kept = {n: t for n, t in self.model.state_dict().items() if not (unchanged and n.startswith("encoder."))}
         place = {
             n: getattr(self, n)
-            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "sums", "parts")
+            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "sums", "parts", "lowered")
         }
         save_state(self.out / "state.pt", {**place, "model": kept, "optimiser": self.optimiser.state_dict(), "random": random})
 

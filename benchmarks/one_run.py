@@ -70,8 +70,9 @@ def execute(run: Run, place: Place, data) -> None:
         references_path(data, predictions.parent).unlink(missing_ok=True)
         save_predictions(captioner, run, place, data, predictions)
         scores = score(predictions, run)
+    pointing = score_pointing(predictions)
     evaluation = time.monotonic() - begun
-    record = make_record(run, place, data, captioner, scores, checkpoint, predictions, strips, evaluation, speed)
+    record = make_record(run, place, data, captioner, scores, pointing, checkpoint, predictions, strips, evaluation, speed)
     write_record(place.folder / "runs", record)
     (checkpoint / "state.pt").unlink(missing_ok=True)  # nothing to go on from any more
 
@@ -105,6 +106,7 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     Written down as it goes: a killed run goes on at the group of images it was at.
     """
     from captioning.inputs import open_inputs
+    from captioning.pointing import has_scenes, pointing_of_split
     from captioning.progress import track
     from captioning.validation import IMAGES_AT_ONCE, predict
 
@@ -122,6 +124,10 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
         for split, images in track(groups[len(done) :], "captions of val and test", units=f"groups of {IMAGES_AT_ONCE} images"):
             found = predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device)
             rows = [_line(one, data.examples[one.image].image_id, split, config.beams, vocabulary) for one in found]
+            if has_scenes(data):
+                widest = max(decodes, key=lambda decode: decode.beam)
+                pointed = pointing_of_split(model, data, references_of[split], inputs, images, widest, vocabulary, captioner.device)
+                rows = [row | {"pointing": one} for row, one in zip(rows, pointed, strict=True)]
             file.write(json.dumps(rows) + "\n")
             file.flush()
             done.append(rows)
@@ -241,7 +247,15 @@ def score(predictions: Path, run: Run) -> dict:
     return {split: score_predictions(predictions, split) for split in SPLITS}
 
 
-def make_record(run: Run, place: Place, data, captioner, scores, checkpoint, predictions, strips, evaluation, speed) -> dict:
+def score_pointing(predictions: Path) -> dict | None:
+    """The pointing game where the data know what stands where, else None."""
+    from captioning.pointing import score_saved
+
+    found = {split: score_saved(predictions, split) for split in SPLITS}
+    return found if all(found.values()) else None
+
+
+def make_record(run: Run, place: Place, data, captioner, scores, pointing, checkpoint, predictions, strips, evaluation, speed) -> dict:
     curve = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve_file = place.folder / "runs" / f"{run.run_id}.metrics.jsonl"
     with atomic_write(curve_file) as file:
@@ -286,6 +300,7 @@ def make_record(run: Run, place: Place, data, captioner, scores, checkpoint, pre
         },
         "model": {"parameters": parameters, "trained_parameters": trained},
         "scores": scores,
+        **({"pointing": pointing} if pointing else {}),
         "training": {
             "epochs": len(curve),
             "best_epoch": captioner.description["epoch"],

@@ -14,16 +14,28 @@ from captioning.records import read_record
 
 @dataclass(frozen=True)
 class Run:
-    """One row of a table. `problem`: why it cannot run here (weights that are not to be had), else ""."""
+    """A row of one table or more: `labels` has its name in the table of each experiment that shares it.
+
+    `problem`: why it cannot run here (weights that are not to be had), else "".
+    """
 
     run_id: str
-    label: str
     config: RunConfig
-    experiments: tuple[str, ...]
+    labels: dict[str, str]
     problem: str = ""
 
+    @property
+    def label(self) -> str:
+        return next(iter(self.labels.values()))
+
     def entry(self) -> dict:
-        return {"run_id": self.run_id, "name": self.config.name, "label": self.label, "experiments": list(self.experiments)}
+        return {
+            "run_id": self.run_id,
+            "name": self.config.name,
+            "label": self.label,
+            "experiments": list(self.labels),
+            "labels": self.labels,
+        }
 
 
 def choose_experiments(only: list[str]) -> dict[str, set[str]]:
@@ -47,7 +59,7 @@ def make_plan(
     """
     from captioning.trunks import locate
 
-    rows: dict[RunConfig, tuple[str, list[str]]] = {}
+    rows: dict[RunConfig, dict[str, str]] = {}
     for experiment, names in choose_experiments(only).items():
         found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
         if experiment == "encoders":
@@ -57,11 +69,11 @@ def make_plan(
             raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
         for label, config in found:
             if not names or config.name in names:
-                rows.setdefault(config, (label, []))[1].append(experiment)
+                rows.setdefault(config, {})[experiment] = label
     if weights == "none":
-        rows = {dataclasses.replace(config, pretrained=False): value for config, value in rows.items()}
+        rows = {dataclasses.replace(config, pretrained=False): labels for config, labels in rows.items()}
     plan = []
-    for config, (label, experiments) in rows.items():
+    for config, labels in rows.items():
         try:
             source, problem = locate(config.encoder, config.pretrained, weights, fetch), ""
             hashes = {"weights": source.weights_sha256, "encoder_file": source.file_sha256}
@@ -69,7 +81,7 @@ def make_plan(
             hashes, problem = {"weights": "not to be had"}, str(error)
         for seed in range(seeds):
             seeded = dataclasses.replace(config, seed=seed)
-            plan.append(Run(run_id(seeded, data=data_fingerprint, **hashes), label, seeded, tuple(experiments), problem))
+            plan.append(Run(run_id(seeded, data=data_fingerprint, **hashes), seeded, labels, problem))
     return plan
 
 

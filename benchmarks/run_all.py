@@ -89,7 +89,8 @@ def main() -> int:
     with only_one(folder):
         if options.force:
             forget(folder, missing)
-        failed = Runner(options, profile, folder, where, data).run_missing(plan, missing) if missing else 0
+        note_plan(folder, plan, whole=not options.only)
+        failed = Runner(options, profile, folder, where, data).run_missing(missing) if missing else 0
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else "none yet, no run has ended"
     print(f"report: {report}")
     if profile.name == "demo":
@@ -220,11 +221,8 @@ class Runner:
         self.shown: dict[str, int] = {}
         self.deadline = time.monotonic() + 60 * options.budget if options.budget else float("inf")
 
-    def run_missing(self, plan: list[Run], missing: list[Run]) -> int:
+    def run_missing(self, missing: list[Run]) -> int:
         """Run them; returns how many failed."""
-        from captioning.records import write_plan
-
-        write_plan(self.folder, [run.entry() for run in plan])
         waiting, failed, stopped = list(missing), 0, 0
         for number in STOPPING:
             signal.signal(number, lambda n, _: (_ for _ in ()).throw(SystemExit(128 + n)))
@@ -324,6 +322,18 @@ class Runner:
                 process.kill()
                 process.join()
         self.running.clear()
+
+
+def note_plan(folder: Path, plan: list[Run], whole: bool) -> None:
+    """The runs asked for, for the report; a call that asks for some only (--only) leaves the others planned."""
+    from captioning.records import merge_plans, read_plan, write_plan
+
+    entries = [run.entry() for run in plan]
+    try:
+        write_plan(folder, entries if whole else merge_plans(read_plan(folder), entries))
+    except BadInput as error:
+        print(f"run_all.py: {error}", file=sys.stderr)
+        write_plan(folder, entries)
 
 
 def warm_up(device: str) -> bool:

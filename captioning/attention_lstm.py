@@ -8,42 +8,69 @@ import torch
 from torch import Tensor
 
 
+def choose(attention: Tensor, draws: Tensor | None) -> Tensor:
+    """The region (n,) that each row looks at: sampled from attention (n,R) by draws (n,) in 0..1, the likeliest where there are none."""
+    if draws is None:
+        return attention.argmax(1)
+    reached = attention.cumsum(1)
+    return (reached <= draws.unsqueeze(1) * reached[:, -1:]).sum(1).clamp(max=attention.shape[1] - 1)
+
+
+def locate_weights(attention: Tensor, draws: Tensor | None) -> Tensor:
+    """Weights of the regions (n,R): all on the chosen one, attention itself where the draw is below 0 (the expected region)."""
+    chosen = torch.zeros_like(attention).scatter(1, choose(attention.detach(), draws).unsqueeze(1), 1.0)
+    return chosen if draws is None else torch.where(draws.unsqueeze(1) < 0, attention, chosen)
+
+
 class AttentionLSTM(torch.autograd.Function):
-    """apply(words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running) -> hidden states (M,H), attention (M,R).
+    """apply(words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running, draws, likeliest) -> hidden states (M,H),
+    attention (M,R), chosen regions (M,) or None.
 
     words (M,4H): each word's part of the LSTM's gates, biases included, position by position, the rows that still run first.
     regions (N,R,D), keys (N,R,A), hidden and cell (N,H): one row a caption, longest first. from_hidden (A+D+4H,H), bias (A+D,): query, context
     gate and recurrent gates from the hidden state. from_context (4H,D). score (A,). running: captions that still run at each position.
+    Hard attention: draws (M,) sample the region that a word sees (`choose`), below 0 it sees the expected one; likeliest: all see their
+    likeliest. What is chosen is a constant to the gradient.
     """
 
     @staticmethod
-    def forward(ctx, words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running):
+    def forward(ctx, words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running, draws=None, likeliest=False):
         A, D, H = keys.shape[2], regions.shape[2], hidden.shape[1]
-        first_hidden, kept, outputs, attentions = hidden, [], [], []
+        first_hidden, kept, outputs, attentions, chosen = hidden, [], [], [], []
         place = 0
         for n in running:
             before_hidden, before_cell = hidden[:n], cell[:n]
             z = before_hidden @ from_hidden.T
             query, gate = z[:, :A] + bias[:A], torch.sigmoid(z[:, A : A + D] + bias[A:])
             attention = torch.softmax(_lit(keys[:n], query) @ score, 1)
-            context = torch.bmm(attention.unsqueeze(1), regions[:n]).squeeze(1)
+            weights, soft = attention, None
+            if draws is not None or likeliest:
+                drawn = None if draws is None else draws[place : place + n]
+                chosen.append(choose(attention, drawn))
+                weights = locate_weights(attention, drawn)
+                soft = torch.zeros(n, 1, device=attention.device) if drawn is None else (drawn < 0).unsqueeze(1)
+            context = torch.bmm(weights.unsqueeze(1), regions[:n]).squeeze(1)
             gates = z[:, A + D :] + words[place : place + n] + (gate * context) @ from_context.T
             i, f, g, o = gates.chunk(4, 1)
             i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
             cell = f * before_cell + i * g
             squashed = torch.tanh(cell)
             hidden = o * squashed
-            kept.append((query, gate, attention, context, i, f, g, o, before_cell, squashed))
+            kept.append((query, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed))
             outputs.append(hidden)
             attentions.append(attention)
             place += n
         outputs, attentions = torch.cat(outputs), torch.cat(attentions)
         ctx.running, ctx.kept, ctx.sizes = running, kept, (A, D, H)
         ctx.save_for_backward(regions, keys, first_hidden, from_hidden, from_context, score, outputs)
-        return outputs, attentions
+        if not chosen:
+            return outputs, attentions, None
+        chosen = torch.cat(chosen)
+        ctx.mark_non_differentiable(chosen)
+        return outputs, attentions, chosen
 
     @staticmethod
-    def backward(ctx, d_outputs, d_attentions):
+    def backward(ctx, d_outputs, d_attentions, _d_chosen):
         regions, keys, first_hidden, from_hidden, from_context, score, outputs = ctx.saved_tensors
         A, D, H = ctx.sizes
         running, M = ctx.running, len(outputs)
@@ -56,7 +83,7 @@ class AttentionLSTM(torch.autograd.Function):
         d_hidden = torch.zeros_like(first_hidden)
         d_cell = torch.zeros_like(first_hidden)
         place = M
-        for n, (query, gate, attention, context, i, f, g, o, before_cell, squashed) in zip(
+        for n, (query, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed) in zip(
             reversed(running), reversed(ctx.kept), strict=True
         ):
             place -= n
@@ -73,9 +100,10 @@ class AttentionLSTM(torch.autograd.Function):
             d_gated = d_gates @ from_context
             d_z[rows, A : A + D] = d_gated * context * gate * (1 - gate)
             d_context = d_gated * gate
-            d_attention = d_attentions[rows] + torch.bmm(regions[:n], d_context.unsqueeze(2)).squeeze(2)
+            d_weights = torch.bmm(regions[:n], d_context.unsqueeze(2)).squeeze(2)
+            d_attention = d_attentions[rows] + (d_weights if soft is None else d_weights * soft)
             if need_regions:
-                d_regions[:n] += attention.unsqueeze(2) * d_context.unsqueeze(1)
+                d_regions[:n] += weights.unsqueeze(2) * d_context.unsqueeze(1)
             d_scores = attention * (d_attention - (attention * d_attention).sum(1, keepdim=True))  # (n, R)
             lit = _lit(keys[:n], query)
             d_score += lit.flatten(0, 1).T @ d_scores.flatten()
@@ -91,7 +119,20 @@ class AttentionLSTM(torch.autograd.Function):
         d_from_hidden = d_z.T @ before
         d_words = d_z[:, A + D :]
         d_from_context = d_words.T @ gated
-        return d_words, d_regions, d_keys, d_hidden, d_cell, d_from_hidden, d_z[:, : A + D].sum(0), d_from_context, d_score, None
+        return (
+            d_words,
+            d_regions,
+            d_keys,
+            d_hidden,
+            d_cell,
+            d_from_hidden,
+            d_z[:, : A + D].sum(0),
+            d_from_context,
+            d_score,
+            None,
+            None,
+            None,
+        )
 
 
 def _lit(keys: Tensor, query: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """A checkpoint is a folder: model.safetensors, config.json and, for resuming, state.pt (read with weights_only=True). Never a pickled module.
 
-An encoder that was fetched from elsewhere and stayed frozen is not stored: config.json holds its exact tag and hash, model.safetensors the
-regions of one fixed drawn picture, and loading compares those: a differently rounded copy of the same weights passes, another net is an error.
+An encoder that was fetched from elsewhere and stayed as it was (frozen, no statistics that drift) is not stored: config.json holds its exact
+tag and hash, model.safetensors the regions of one fixed drawn picture, and loading compares those: a differently rounded copy of the same
+weights passes, another net is an error.
 """
 
 import dataclasses
@@ -52,7 +53,8 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
     from safetensors.torch import save
 
     encoder = model.encoder
-    stored = not (encoder.frozen and encoder.source.kind in ("timm", "file") and encoder.source.weights_sha256 != "none")
+    fetched = encoder.source.kind in ("timm", "torchvision", "file") and encoder.source.weights_sha256 != "none"
+    stored = not (encoder.frozen and fetched and not encoder.drifts)
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
     if not stored:
         tensors[PROBE] = probe_regions(encoder).half().contiguous()

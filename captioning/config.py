@@ -76,15 +76,57 @@ class RunConfig:
     """squash: both sides to the square, as in the paper. crop: the shorter side, then the centre."""
     grid: int = 0
     """Pool the regions to grid x grid; 0 keeps the encoder's own grid."""
+    normalise: Literal["own", "imagenet"] = later("own")
+    """Mean and standard deviation of the encoder's own weights, or ImageNet's whatever the encoder (the paper's code)."""
+    final_norm: bool = later(False)
+    """Apply the norm that a ConvNeXt keeps in its classifier head. The paper's code drops it with the head: regions come un-normalised."""
+    encoder_mode: Literal["eval", "train"] = later("eval")
+    """train: the encoder, frozen too, is in train mode while training (the paper's code): stochastic depth draws, BatchNorm drifts, and its
+    regions can't be kept."""
     tune_from: int = -1
     """-1: frozen encoder. 0: all of it learns. k: its layer groups from the k-th on learn (timm's own grouping)."""
     encoder_lr: float = 1e-5
 
+    attention: Literal["soft", "hard", "none"] = later("soft")
+    """soft: the expected region. hard: one sampled region a word, learnt by REINFORCE. none: the mean region, the control."""
+    activation: Literal["relu", "tanh"] = later("relu")
+    """Of the attention's scores. relu: the paper. tanh: arXiv:1502.03044."""
+    gate: Literal["vector", "scalar"] = later("vector")
+    """Of the context: one per feature (the paper), or one (arXiv:1502.03044)."""
+    output: Literal["simple", "deep"] = later("simple")
+    """simple: words from the hidden state alone (the paper). deep: from state, context and last word too (arXiv:1502.03044 eq. 7)."""
     embed_dim: int = 512
     attention_dim: int = 512
     hidden_dim: int = 512
     dropout: float = 0.5
     """Before the vocabulary projection."""
+    reinforce_weight: float = later(0.1)
+    """hard: weight of the REINFORCE term beside the cross-entropy."""
+    reinforce_scale: Literal["words", "captions", "none"] = later("words")
+    """hard: the term's sum over a batch is divided by its words, as the cross-entropy is, by its captions, or not at all (its released code)."""
+    reward: Literal["sum", "mean"] = later("sum")
+    """hard: a caption's log-likelihood summed over its words (arXiv:1502.03044), or their mean (its released code)."""
+    entropy_weight: float = later(0.002)
+    """hard: weight of the entropy of the attention, which keeps it from settling too early."""
+    baseline_decay: float = later(0.9)
+    """hard: the baseline is so much of itself and the rest of the batch's mean reward; it starts from 0 and never knows the current batch."""
+    expected_share: float = later(0.5)
+    """hard: how often the expected region is used in training in place of a sampled one."""
+    expected_per: Literal["image", "batch"] = later("image")
+    """hard: that is drawn for each image (arXiv:1502.03044), or once for the batch (its released code)."""
+    locations: Literal["expected", "sample", "argmax"] = later("expected")
+    """hard, when captioning: the expected region (arXiv:1502.03044's released code), a sampled one, or the likeliest."""
+
+    teacher_forcing: Literal["always", "never", "linear", "inverse-sigmoid", "exponential"] = later("always")
+    """In training, which words are fed back: the reference's, the model's own, or word by word the reference's with a share that falls
+    over the epochs from 1 to `forced_at_end` (scheduled sampling, arXiv:1506.03099)."""
+    forced_at_end: float = later(0.5)
+    """Share of the reference's words at the end of a falling schedule."""
+    own_words: Literal["argmax", "sample"] = later("argmax")
+    """The model's own word: its likeliest, or one drawn from its distribution."""
+
+    restval: bool = later(True)
+    """COCO: train on restval too (Karpathy's 113,287 images); without it arXiv:1502.03044's 82,783."""
     vocabulary: Literal["train", "all"] = "train"
     """Count words over the training captions, or over all splits as the paper's code does."""
     minimum_count: int = 6
@@ -98,13 +140,17 @@ class RunConfig:
     """Captions a step, over all processes."""
     epochs: int = 20
     decoder_lr: float = 4e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """cosine: to 0 over all epochs after `warmup_steps`."""
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    """cosine: to 0 over all epochs after `warmup_steps`. plateau: x0.8 after 8 epochs without a better validation score (the paper)."""
     warmup_steps: int = 0
     clip_norm: float = 5.0
     """Gradients are scaled to at most this norm; 0 is off."""
+    clip_value: float = later(0.0)
+    """Gradients are cut element by element to plus or minus this (the paper's code: 5); 0 is off."""
     penalty_weight: float = 1.0
-    """Weight of the attention penalty (doubly stochastic attention, arXiv:1502.03044 eq. 14; mean over regions as in the paper's code)."""
+    """Weight of the attention penalty (doubly stochastic attention, arXiv:1502.03044 eq. 14)."""
+    penalty_over: Literal["mean", "sum"] = later("mean")
+    """The penalty's mean over regions (the paper's code), so that its weight falls with the grid, or their sum (arXiv:1502.03044)."""
     augment: Literal["none", "crop", "crop-colour-flip"] = "none"
     """Seeded by (seed, epoch, image). Needs the encoder at every step, so regions are not kept."""
     patience: int = 0
@@ -122,8 +168,16 @@ class RunConfig:
             batch_size=1, epochs=1, warmup_steps=0, clip_norm=0.0, penalty_weight=0.0, patience=0,
         )  # fmt: skip
         one_of(self, system=("attend",), resize=("squash", "crop"), vocabulary=("train", "all"), batching=("images", "captions"))
-        one_of(self, schedule=("cosine", "constant"), augment=("none", "crop", "crop-colour-flip"), select=("free", "published"))
-        one_of(self, precision=("fp32", "bf16"))
+        one_of(self, schedule=("cosine", "constant", "plateau"), augment=("none", "crop", "crop-colour-flip"), select=("free", "published"))
+        one_of(self, precision=("fp32", "bf16"), normalise=("own", "imagenet"), encoder_mode=("eval", "train"))
+        one_of(self, attention=("soft", "hard", "none"), activation=("relu", "tanh"), gate=("vector", "scalar"), output=("simple", "deep"))
+        one_of(self, reward=("sum", "mean"), reinforce_scale=("words", "captions", "none"), expected_per=("image", "batch"))
+        one_of(self, locations=("expected", "sample", "argmax"), own_words=("argmax", "sample"), penalty_over=("mean", "sum"))
+        one_of(self, teacher_forcing=("always", "never", "linear", "inverse-sigmoid", "exponential"))
+        at_least(self, clip_value=0.0, reinforce_weight=0.0, entropy_weight=0.0)
+        for field in ("baseline_decay", "expected_share", "forced_at_end"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise BadInput(f"{flag(field)} {getattr(self, field)}: give a share from 0 to 1")
         for field in ("encoder_lr", "decoder_lr"):
             if not 0 < getattr(self, field) < 1:
                 raise BadInput(f"{flag(field)} {getattr(self, field)}: give a learning rate above 0 and below 1")

@@ -16,24 +16,43 @@ ENCODED_AT_ONCE = 32
 
 
 def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
-    """`KeptRegions` where the encoder is frozen and pictures are not augmented (there they are faithful), else `Pixels`."""
-    pre = encoder.preprocessing
+    """`KeptRegions` where they are faithful, else `Pixels`."""
+    if why_not_kept(config):
+        return Pixels(data, _pixels(data, encoder, cache, workers), config)
+    return keep_regions(data, encoder, config, cache, workers)
 
-    def pixels():
-        return open_pixels(data, pre.size, pre.resize, pre.interpolation, cache=cache, workers=workers)
 
-    if not (config.frozen and config.augment == "none"):
-        return Pixels(data, pixels(), config)
-    key = regions_key(encoder.source, pre, config.grid, data.fingerprint, config.seed)
+def why_not_kept(config: RunConfig) -> str:
+    """Why an image has no lasting regions under this configuration; empty where it has."""
+    if not config.frozen:
+        return f"the encoder learns (--tune-from {config.tune_from})"
+    if config.augment != "none":
+        return f"every epoch sees other pictures (--augment {config.augment})"
+    if config.encoder_mode == "train":
+        return "an encoder in train mode gives other regions at every step (--encoder-mode train)"
+    return ""
+
+
+def keep_regions(data, encoder, config: RunConfig, cache: Path, workers: int) -> "KeptRegions":
+    """The regions of the whole data set, computed now where they are not kept yet. Raises BadInput where they would not be faithful."""
+    reason = why_not_kept(config)
+    if reason:
+        raise BadInput(f"regions can't be kept: {reason}; use pixels, or change that setting")
+    key = regions_key(encoder.source, encoder.preprocessing, config.grid, data.fingerprint, config.seed, config.final_norm)
     shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
 
     def encode(begin: int):
         batches = [range(first, min(first + ENCODED_AT_ONCE, shape[0])) for first in range(begin, shape[0], ENCODED_AT_ONCE)]
         progress = track(batches, f"regions of {encoder.source.name}", units="batches")
-        for pictures in pixels().batches(progress):
+        for pictures in _pixels(data, encoder, cache, workers).batches(progress):
             yield _encode(encoder, torch.from_numpy(pictures))
 
     return KeptRegions(cached_regions(cache / f"regions-{key}.npy", shape, encode), encoder.mean.device)
+
+
+def _pixels(data, encoder, cache: Path, workers: int):
+    pre = encoder.preprocessing
+    return open_pixels(data, pre.size, pre.resize, pre.interpolation, cache=cache, workers=workers)
 
 
 @torch.inference_mode()

@@ -79,12 +79,29 @@ def list_records(folder: str | Path) -> tuple[list[dict], list[str]]:
 
 
 def write_plan(profile_folder: str | Path, runs: list[dict]) -> Path:
-    """Write `profile_folder`/plan.json: each run that was asked for as {"run_id", "name", "label", "experiments"}, in the order of the tables."""
+    """Write `profile_folder`/plan.json: each run that was asked for as {"run_id", "name", "label", "experiments", "labels"}, in the order of
+    the tables. labels: the run's name in the table of each of its experiments.
+    """
     path = Path(profile_folder) / "plan.json"
     with atomic_write(path) as file:
         json.dump({"schema": SCHEMA, "runs": runs}, file, indent=1, ensure_ascii=False)
         file.write("\n")
     return path
+
+
+def merge_plans(earlier: list[dict], runs: list[dict]) -> list[dict]:
+    """The plan after a call that asked for some runs only: what was planned before stays, unless the same name and seed now has another id."""
+    found = {run["run_id"]: run for run in runs}
+    again = {run["run_id"].rpartition("-")[0] for run in runs}
+    kept = []
+    for run in earlier:
+        new = found.pop(run["run_id"], None)
+        if new is not None:
+            labels = {**run.get("labels", dict.fromkeys(run["experiments"], run["label"])), **new["labels"]}
+            kept.append(new | {"experiments": list(labels), "labels": labels})
+        elif run["run_id"].rpartition("-")[0] not in again:
+            kept.append(run)
+    return kept + list(found.values())
 
 
 def read_plan(profile_folder: str | Path) -> list[dict]:

@@ -1,6 +1,6 @@
 """Regions of a frozen encoder, computed once for a whole data set: an fp16 memory map under the cache folder, shared by all runs with its key.
 
-Faithful only where the encoder is in eval mode and pictures are not augmented; train.py asks for it nowhere else.
+Faithful only where the encoder is in eval mode and pictures are not augmented; captioning/inputs.py asks for it nowhere else.
 """
 
 import errno
@@ -25,10 +25,11 @@ from captioning.config import NUMERICS
 NOTED_EVERY_SECONDS = 10.0
 
 
-def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int) -> str:
+def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, final_norm: bool = False) -> str:
     """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well."""
     facts = [source.tag if source.kind != "file" else source.name, source.weights_sha256, source.file_sha256, preprocessing.to_dict()]
     facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None]
+    facts += ["final norm"] if final_norm else []  # only then, so that files from before there was a choice keep their names
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

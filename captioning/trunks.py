@@ -1,6 +1,7 @@
 """Where an image encoder comes from: timm by name, the demo's own small ones, or a user's file; its weights, their hash, its preprocessing.
 
-Weights are always a file whose SHA-256 is known: in a local folder, in the Hugging Face cache, or fetched into it. `none` is random.
+Weights are always a file whose SHA-256 is known: in a local folder, in the cache of the Hugging Face hub (of torch.hub for torchvision's own),
+or fetched into it. `none` is random.
 """
 
 import difflib
@@ -15,10 +16,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from captioning import torchvision_weights
 from captioning.bad_input import BadInput
 
 DEMO_PREFIX = "demo_"
 ROOT = Path(__file__).resolve().parents[1]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Chance that the last block is left out for a picture in train mode; it rises from 0 block by block. arXiv:2201.03545 table 5, and what
+# torchvision's models draw with, so the paper's code too. timm builds every model without unless told.
+STOCHASTIC_DEPTH = {"convnext_tiny": 0.1, "convnext_small": 0.4, "convnext_base": 0.5, "convnext_large": 0.5}
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class TrunkSource:
-    """An encoder's birth certificate. `kind`: timm, demo or file. `weights_sha256`: of the weight file (of the tensors of what a user's file
+    """An encoder's birth certificate. `kind`: timm, torchvision, demo or file. `weights_sha256`: of the weight file (of the tensors of what a user's file
     returns, for it may load any); "none" for random weights."""
 
     name: str
@@ -51,7 +57,7 @@ class TrunkSource:
 def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: bool = True) -> TrunkSource:
     """Find an encoder's code and weights without building it.
 
-    encoder: as in RunConfig. weights: "pretrained" (the Hugging Face cache, or a download into it), "none", a file, or a folder.
+    encoder: as in RunConfig. weights: "pretrained" (the hub's cache, or a download into it), "none", a file, or a folder.
     fetch: False never downloads. Raises BadInput: unknown name (the nearest are named), weights that are not to be had (with the three ways
     out), a user's file that fails.
     """
@@ -74,10 +80,14 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: b
             raise BadInput(f"{path}: missing; make it with: python benchmarks/pretrain_demo.py --only {encoder}")
         return TrunkSource(encoder, encoder, "demo", path, _sha256(path))
     tag = exact_tag(encoder)
+    kind = "torchvision" if tag in torchvision_weights.ENUMERATIONS else "timm"
     if weights == "none":
-        return TrunkSource(encoder, tag, "timm", None, "none")
+        return TrunkSource(encoder, tag, kind, None, "none")
     path = _find_weights(tag, weights, fetch)
-    return TrunkSource(encoder, tag, "timm", path, _sha256(path))
+    sha256 = _sha256(path)
+    if kind == "torchvision":
+        torchvision_weights.check_hash(tag, path, sha256)
+    return TrunkSource(encoder, tag, kind, path, sha256)
 
 
 def check_name(encoder: str) -> None:
@@ -92,7 +102,10 @@ def check_name(encoder: str) -> None:
 
 
 def exact_tag(encoder: str) -> str:
-    """timm's name with its weight tag: "deit_tiny_patch16_224" -> "deit_tiny_patch16_224.fb_in1k". A name without weights stays bare."""
+    """timm's name with its weight tag: "deit_tiny_patch16_224" -> "deit_tiny_patch16_224.fb_in1k". A name without weights stays bare.
+
+    A bare name stands for timm's default, whatever that was trained on: captioning/weight_tags.py. torchvision's weights only come by full name.
+    """
     import timm
     from timm.models import get_pretrained_cfg
 
@@ -103,7 +116,7 @@ def exact_tag(encoder: str) -> str:
             f"--encoder {encoder}: timm knows no such model; nearest: {', '.join(near) or 'none'}; or give path/to/file.py:factory"
         )
     if tag:
-        known = timm.list_pretrained(f"{name}.*")
+        known = timm.list_pretrained(f"{name}.*") + [t for t in torchvision_weights.ENUMERATIONS if t.partition(".")[0] == name]
         if encoder not in known:
             raise BadInput(f"--encoder {encoder}: {name} has no weights tagged {tag!r}; there are {', '.join(known) or 'none'}")
         return encoder
@@ -111,10 +124,11 @@ def exact_tag(encoder: str) -> str:
     return f"{name}.{config.tag}" if config is not None and config.tag else name
 
 
-def create_trunk(source: TrunkSource, image_size: int = 0):
+def create_trunk(source: TrunkSource, image_size: int = 0, stochastic_depth: bool = False, head_norm: bool = False):
     """Build the module and load its weights. Returns (module with forward_features, Preprocessing with resize "squash").
 
-    image_size: side in pixels, 0 for the encoder's own. Raises BadInput: weights that do not fit, a size the architecture refuses.
+    image_size: side in pixels, 0 for the encoder's own. stochastic_depth: a ConvNeXt draws in train mode as its recipe did. head_norm: the norm
+    in the classifier head is used too, so the weights must hold it. Raises BadInput: weights that do not fit, a size the architecture refuses.
     """
     import torch
 
@@ -127,10 +141,13 @@ def create_trunk(source: TrunkSource, image_size: int = 0):
     else:
         import timm
 
-        size = {"img_size": image_size} if image_size and _takes_image_size(source.tag) else {}
-        trunk = timm.create_model(source.tag, pretrained=False, **size)
+        name = source.tag.partition(".")[0]
+        settings = {"img_size": image_size} if image_size and _takes_image_size(source.tag) else {}
+        if stochastic_depth and name in STOCHASTIC_DEPTH:
+            settings["drop_path_rate"] = STOCHASTIC_DEPTH[name]
+        trunk = timm.create_model(name if source.kind == "torchvision" else source.tag, pretrained=False, **settings)
     if source.weights_path is not None:
-        _load(trunk, source)
+        _load(trunk, source, head_norm)
     if hasattr(trunk, "reset_classifier"):
         trunk.reset_classifier(0)
     with torch.no_grad():
@@ -144,6 +161,8 @@ def _preprocessing(trunk, source: TrunkSource, image_size: int) -> Preprocessing
         from captioning import demo_encoders
 
         stated = demo_encoders.preprocessing(source.name)
+    elif source.kind == "torchvision":
+        stated = torchvision_weights.preprocessing(source.tag)
     elif isinstance(getattr(trunk, "preprocessing", None), dict):
         stated = trunk.preprocessing
     elif getattr(trunk, "pretrained_cfg", None):
@@ -229,6 +248,8 @@ def _takes_image_size(tag: str) -> bool:
 def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
     if weights != "pretrained":
         return _local_weights(tag, Path(weights))
+    if tag in torchvision_weights.ENUMERATIONS:
+        return torchvision_weights.find(tag, fetch)
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT
     from timm.models import get_pretrained_cfg
@@ -267,7 +288,11 @@ def _local_weights(tag: str, place: Path) -> Path:
     if not place.is_dir():
         raise BadInput(f"--weights {place}: no such file or folder; give a folder with {tag}.safetensors, a file, or none")
     name = tag.partition(".")[0]
-    tried = [f"{tag}.safetensors", f"{tag}/model.safetensors", f"{name}.safetensors", f"{name}/model.safetensors"]
+    tried = [f"{tag}.safetensors", f"{tag}/model.safetensors"]
+    if tag in torchvision_weights.ENUMERATIONS:  # a bare name would be some timm weights of this architecture
+        tried += [f"{tag}.pth", torchvision_weights.file_name(tag)]
+    else:
+        tried += [f"{name}.safetensors", f"{name}/model.safetensors"]
     for candidate in tried:
         if (place / candidate).is_file():
             return place / candidate
@@ -277,14 +302,38 @@ def _local_weights(tag: str, place: Path) -> Path:
     )
 
 
-def _load(trunk, source: TrunkSource) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_tensors(source: TrunkSource) -> dict:
+    """Name -> float tensor, under timm's names. Of torchvision's weights a .pth is read too, tensors only: nothing in it can run."""
+    if source.kind == "torchvision" and source.weights_path.suffix == ".pth":
+        state = _read_pth(source.weights_path)
+    else:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(str(source.weights_path))
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{source.weights_path}: not a whole safetensors file ({error}); fetch it again") from error
+    state = {name: tensor.float() for name, tensor in state.items()}
+    return torchvision_weights.to_timm(state) if source.kind == "torchvision" else state
+
+
+def _read_pth(path: Path) -> dict:
+    import pickle
+
+    import torch
 
     try:
-        state = {name: tensor.float() for name, tensor in load_file(str(source.weights_path)).items()}
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{source.weights_path}: not a whole safetensors file ({error}); fetch it again") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
+        raise BadInput(f"{path}: cut, or not a file of tensors only ({type(error).__name__}); fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise BadInput(f"{path}: holds no state dict of tensors; give torchvision's own file")
+    return state
+
+
+def _load(trunk, source: TrunkSource, head_norm: bool) -> None:
+    state = _read_tensors(source)
     # timm's own reshaping, among it positions resampled to another picture size.
     reshape = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     own = trunk.state_dict()
@@ -299,6 +348,9 @@ def _load(trunk, source: TrunkSource) -> None:
     missing, unexpected = trunk.load_state_dict(state, strict=False)
     # A file without its classifier serves: only forward_features is used.
     head = ("head.", "head_drop.", "classifier.", "fc.", "pre_logits.", "conv_head.", "fc_norm.", "norm_head.")
+    normless = [n for n in missing if head_norm and n.startswith("head.norm.")]
+    if normless:
+        raise BadInput(f"--final-norm: {source.weights_path} lacks {normless[0]}; give the weights with their classifier head")
     missing = [n for n in missing if not n.startswith(head) and not n.endswith("num_batches_tracked")]
     if missing:
         raise BadInput(f"{source.weights_path}: lacks {len(missing)} tensors of {source.tag}, first {missing[0]}; other weights?")

@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ PANELS = {
     "cross-entropy": ("Cross-entropy while training", "nats a word", "val_cross_entropy", "train_cross_entropy"),
     "top5": ("Top-5 accuracy while training", "% of words, teacher-forced", "val_top5", "train_top5"),
 }
+SHARED = ("label", "labels", "experiments")  # what a plan says of a run
 
 
 @dataclass
@@ -52,8 +54,9 @@ class Profile:
     def experiments(self) -> list[str]:
         return list(dict.fromkeys(name for run in [*self.runs, *self.waiting] for name in run["experiments"]))
 
-    def heading(self, record: dict) -> Link:
-        return Link(record["label"], anchor_of(record), self.seeds[record["run_id"]])
+    def heading(self, record: dict, experiment: str = "") -> Link:
+        """A row's name; in the table of an experiment that has a name of its own for it, that."""
+        return Link(label_of(record, experiment), anchor_of(record), self.seeds[record["run_id"]])
 
     def of(self, experiment: str) -> list[dict]:
         return [run for run in self.runs if experiment in run["experiments"]]
@@ -67,6 +70,9 @@ def load_profile(folder: Path) -> Profile | None:
     except BadInput as error:
         plan, problems = [], [*problems, str(error)]
     planned = {run["run_id"]: k for k, run in enumerate(plan)}
+    for record in records:  # an experiment that came after the record shares it: the plan knows
+        said = plan[planned[record["run_id"]]] if record["run_id"] in planned else {}
+        record |= {field: said[field] for field in SHARED if field in said}
     best: dict[tuple, dict] = {}
     for record in records:
         key = (record["name"], record["config"].get("seed"))
@@ -83,6 +89,10 @@ def load_profile(folder: Path) -> Profile | None:
 def _rank(record: dict, planned: dict) -> tuple:
     """Of two records with one name and seed the planned one stands in the tables, then the one that finished, then the newer."""
     return record["run_id"] in planned, record["status"] == "finished", record["finished"], record["run_id"]
+
+
+def label_of(record: dict, experiment: str) -> str:
+    return record.get("labels", {}).get(experiment, record["label"])
 
 
 def anchor_of(record: dict) -> str:
@@ -179,12 +189,13 @@ def experiments(profile: Profile, root: Path) -> list[dict]:
     made = []
     for name in profile.experiments:
         rows, slug = profile.of(name), slug_of(name)
-        tables = [t if t.slug.endswith("-cost") else with_means(t, rows) for t in experiment_tables(slug, rows, beam, profile.heading)]
+        heading = functools.partial(profile.heading, experiment=name)
+        tables = [t if t.slug.endswith("-cost") else with_means(t, rows) for t in experiment_tables(slug, rows, beam, heading)]
         groups: dict[str, list[dict]] = {}
         for run in rows:
             if run["status"] == "finished":
                 groups.setdefault(run["name"], []).append(run)
-        labels = [group[0]["label"] for group in groups.values()]
+        labels = [label_of(group[0], name) for group in groups.values()]
         points = {
             title: [_points([score_cell(run, split, "free", beam, "BLEU-4") for run in group]) for group in groups.values()]
             for split, title in SPLITS.items()

@@ -3,4 +3,4 @@
 Importing one imports no torch and reads nothing.
 """
 
-NAMES = ("encoders",)
+NAMES = ("encoders", "attention", "teacher_forcing")

@@ -25,3 +25,8 @@ def runs(profile) -> list:
     """(label, configuration) of each row."""
     rows = DEMO if profile.name == "demo" else PHOTOGRAPHS
     return [(label, replace(profile.base, name=name, encoder=encoder)) for name, (label, encoder) in rows.items()]
+
+
+def main_row(profile):
+    """The configuration that the other experiments vary: the profile's main encoder, soft attention, teacher forcing."""
+    return next(config for _, config in runs(profile) if config.name == profile.main)
