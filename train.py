@@ -1,6 +1,7 @@
 """Train one captioner: configuration -> loop -> checkpoint folder. One process, or many under torchrun.
 
     python train.py --data DIR --encoder deit_tiny_patch16_224 --grid 7
+    python train.py --preset as-published --data DIR     # or corrected; further options change it
     torchrun --nproc_per_node 2 train.py --data DIR
 
 Reads a data set (python -m captioning.data DIR shows it), writes --out: model.safetensors and config.json of the best epoch so far,
@@ -28,6 +29,7 @@ from captioning.batches import Batch, CaptionIds, epoch_batches
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
 from captioning.own_words import forced_share
+from captioning.presets import preset
 from captioning.progress import track
 from captioning.vocabulary import Vocabulary
 
@@ -98,7 +100,7 @@ class Training:
             raise BadInput(f"--track {where.track}: not installed; pip install {where.track}, or leave the option out")
         if where.threads:
             torch.set_num_threads(where.threads)
-        self.data = data or load_data(where.data)
+        self.data = data or load_data(where.data, restval=config.restval)
         self.source = locate(config.encoder, config.pretrained, where.weights)
         self.run_id = run_id(config, data=self.data.fingerprint, weights=self.source.weights_sha256, encoder_file=self.source.file_sha256)
         self.out = Path(where.out or f"trained/{self.run_id}")
@@ -449,9 +451,15 @@ class _Arguments:
 
 
 def main() -> int:
+    import argparse
+
     import tyro
 
-    arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="")
+    chosen, rest = first.parse_known_args()
+    default = _Arguments(config=preset(chosen.preset) if chosen.preset else RunConfig())
+    arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, args=rest, default=default)
     folder = train(arguments.config, arguments.where)
     if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to say
         print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")

@@ -45,10 +45,13 @@ class Place:
 
 def execute(run: Run, place: Place, data) -> None:
     """Do what is still to do of this run and write its record. data: the loaded data set."""
+    from captioning.data import load_data
     from train import Where, train
 
     if run.problem:
         raise BadInput(run.problem)
+    if not run.config.restval:
+        data = load_data(place.data, restval=False)
     checkpoint = place.folder / "checkpoints" / run.run_id
     where = Where(
         data=place.data, weights=place.weights, out=str(checkpoint), device=place.device, threads=place.threads,
@@ -282,6 +285,7 @@ def make_record(run: Run, place: Place, data, captioner, scores, pointing, check
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
+            "splits": data.split_rule,
             "images": {s: len(data.split(s)) for s in ("train", *SPLITS)},
             "captions": {s: sum(len(data.examples[i].captions) for i in data.split(s)) for s in ("train", *SPLITS)},
             "vocabulary": len(captioner.vocabulary),

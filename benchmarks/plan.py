@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +52,17 @@ def choose_experiments(only: list[str]) -> dict[str, set[str]]:
 
 
 def make_plan(
-    profile: Profile, only: list[str], seeds: int, own_encoders: list[str], weights: str, data_fingerprint: str, fetch: bool = True
+    profile: Profile,
+    only: list[str],
+    seeds: int,
+    own_encoders: list[str],
+    weights: str,
+    fingerprint_of: Callable[[bool], str],
+    fetch: bool = True,
 ) -> list[Run]:
     """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`.
 
-    fetch: False downloads no weights; a run that needs some has that for its problem.
+    fingerprint_of: restval -> fingerprint of the data with or without it. fetch: False downloads no weights; a run that needs some has that for its problem.
     """
     from captioning.trunks import locate
 
@@ -81,7 +88,7 @@ def make_plan(
             hashes, problem = {"weights": "not to be had"}, str(error)
         for seed in range(seeds):
             seeded = dataclasses.replace(config, seed=seed)
-            plan.append(Run(run_id(seeded, data=data_fingerprint, **hashes), seeded, labels, problem))
+            plan.append(Run(run_id(seeded, data=fingerprint_of(config.restval), **hashes), seeded, labels, problem))
     return plan
 
 

@@ -10,6 +10,7 @@ is there is not run again; a killed, failed or out-of-budget one goes on where i
 
 import argparse
 import fcntl
+import functools
 import importlib
 import os
 import signal
@@ -81,7 +82,12 @@ def main() -> int:
         )
     data = load_data(where)
     folder = Path(options.results) / profile.name
-    plan = make_plan(profile, options.only, options.seeds, options.encoder, options.weights, data.fingerprint, fetch=not options.dry_run)
+    without_restval = functools.cache(lambda: load_data(where, restval=False).fingerprint)
+
+    def fingerprint_of(restval: bool) -> str:
+        return data.fingerprint if restval else without_restval()
+
+    plan = make_plan(profile, options.only, options.seeds, options.encoder, options.weights, fingerprint_of, fetch=not options.dry_run)
     missing = [run for run in plan if options.force or not is_done(folder, run)]
     describe(plan, missing, folder, profile, data)
     if options.dry_run:

@@ -2,8 +2,22 @@
 
 python -m captioning.data DIR [--no-images] [--workers N]
 
-prints splits, counts, words, lengths, both vocabulary rules and what is broken. DIR is a folder with a Karpathy JSON (`dataset*.json`) and its
-images (in folders, or in tars that are never unpacked), the JSON itself, or the word "demo" for the project's own drawn scenes.
+prints splits, counts, words, lengths, both vocabulary rules and what is broken. DIR is the word "demo" for the project's own drawn scenes, or a folder
+with captions and their images (in folders, or in tars that are never unpacked). Of what lies in the folder the first counts:
+
+1. `dataset*.json`, Karpathy's layout: splits and tokens are given (captioning/karpathy.py);
+2. `captions*.json` in it or in its `annotations/`, COCO's own layout: captions_train2014.json with captions_val2014.json, or one file (captioning/coco_files.py);
+3. a table: `*.csv`, `*.tsv` or `captions.txt`, also Kaggle's of Flickr8k and Flickr30k (captioning/caption_tables.py).
+
+Two data sets of one kind are an error; the path of a captions file instead of DIR says which is meant. A data set of one's own is a folder of photos with
+a table like
+
+    image,caption
+    photo-1.jpg,"Two dogs, both wet, run on a beach."
+    photo-1.jpg,Dogs play at the sea.
+
+and, if one likes, a third column `split` (train, val, test). Where captions come without splits, every image's split follows from its name
+(captioning/made_splits.py); where they come without tokens, tokens are made (captioning/tokens.py). `CaptionData.split_rule` records which.
 Reads DIR; writes only small index files under the cache folder ($RECAP_CACHE, else ~/.cache/recap). Exit status 1 when an image is broken.
 """
 
@@ -49,6 +63,7 @@ class CaptionData:
     examples: list[Example]
     fingerprint: str  # hex sha256 over captions, splits and images; `captioning.fingerprint` has the rule
     images: ImageSource
+    split_rule: str = "given"  # else how the splits were made
     _splits: dict[str, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,42 +84,73 @@ class CaptionData:
         return len(self.examples)
 
 
-def load_data(path: str | Path) -> CaptionData:
-    """The data set at `path`: a folder, a Karpathy JSON, or "demo". Raises BadInput that names the file and the way out."""
+def load_data(path: str | Path, restval: bool = True) -> CaptionData:
+    """The data set at `path`: a folder, a captions file, or "demo" (the module says which files). Raises BadInput that names the file and the way out.
+
+    restval=False leaves out the images that Karpathy's split calls restval; other data sets have none.
+    """
     if str(path) == "demo":
         from captioning import scenes
 
         return scenes.load_scenes()
     path = Path(path).expanduser()
     if not path.exists():
-        raise BadInput(f"{path}: no such data folder; give a folder with dataset*.json and its images, or 'demo' for the drawn scenes")
-    if path.is_file():
-        return _load(path, path.parent)
-    found = sorted(path.glob("dataset*.json"))
-    if not found:
-        raise BadInput(f"{path}: no dataset*.json (Karpathy's layout) in it; put one beside the images, or give the path of the JSON file")
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise BadInput(f"{path}: {len(found)} data sets lie here ({names}); give the path of the one meant, like {found[0]}")
-    return _load(found[0], path)
-
-
-def _load(captions_file: Path, root: Path) -> CaptionData:
-    from captioning import karpathy
-
+        raise BadInput(f"{path}: no such data folder; give a folder with captions and their images, or 'demo' for the drawn scenes")
     # Nothing in a data set points in circles, and looking for such circles among millions of new strings takes a third of COCO's loading time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return karpathy.load_karpathy(captions_file, root)
+        return _load_file(path, restval) if path.is_file() else _load_folder(path, restval)
     finally:
         if collecting:
             gc.enable()
 
 
+def _load_file(path: Path, restval: bool) -> CaptionData:
+    from captioning import caption_tables, coco_files, karpathy
+
+    if path.suffix.lower() != ".json":
+        return caption_tables.load_table(path, path.parent)
+    if path.name.startswith("captions"):
+        return coco_files.load_coco([path], coco_files.image_root(path))
+    return karpathy.load_karpathy(path, path.parent, restval)
+
+
+def _load_folder(folder: Path, restval: bool) -> CaptionData:
+    from captioning import caption_tables, coco_files, karpathy
+
+    if found := sorted(folder.glob("dataset*.json")):
+        return karpathy.load_karpathy(_only(folder, found), folder, restval)
+    if found := coco_files.coco_files(folder):
+        return coco_files.load_coco(found, coco_files.image_root(found[0]))
+    if found := caption_tables.table_files(folder):
+        return caption_tables.load_table(_only(folder, found), folder)
+    raise BadInput(
+        f"{folder}: no dataset*.json (Karpathy's layout), captions*.json (COCO's), *.csv, *.tsv or captions.txt in it; put one beside the images, "
+        f"or give the path of the captions file{_deeper(folder)}"
+    )
+
+
+def _deeper(folder: Path) -> str:
+    """A hint for archives that unpack into a folder of their own."""
+    from captioning import caption_tables
+
+    inner = (place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith("."))
+    names = ("dataset*.json", "captions*.json", "annotations/captions*.json")
+    found = [str(place) for place in inner if any(any(place.glob(name)) for name in names) or caption_tables.table_files(place)]
+    return f"; captions lie in {' and '.join(found)}" if found else ""
+
+
+def _only(folder: Path, found: list[Path]) -> Path:
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise BadInput(f"{folder}: {len(found)} data sets lie here ({names}); give the path of the one meant, like {found[0]}")
+    return found[0]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m captioning.data", description="What a data set holds, and what is broken in it.")
-    parser.add_argument("data", metavar="DIR", help="folder with a Karpathy JSON and its images, the JSON itself, or 'demo'")
+    parser.add_argument("data", metavar="DIR", help="folder with captions and their images, the captions file itself, or 'demo'")
     parser.add_argument("--no-images", action="store_true", help="do not open the images (they must still be there)")
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that open images; 0 opens them in this one (default: one per core)"
@@ -127,7 +173,7 @@ def describe(data: CaptionData) -> list[str]:
     """Lines of text: what `python -m captioning.data` prints before it opens images."""
     from captioning.vocabulary import RULES, SPECIALS, Vocabulary
 
-    lines = [f"data: {data.name} in {data.root}", f"fingerprint: {data.fingerprint}", ""]
+    lines = [f"data: {data.name} in {data.root}", f"fingerprint: {data.fingerprint}", f"splits: {data.split_rule}", ""]
     lines.append(
         f"{'split':<6} {'images':>8} {'captions':>9} {'per image':>10} {'words':>10} {'different':>10} {'mean length':>12} {'longest':>8}"
     )

@@ -1,6 +1,7 @@
 """Karpathy's layout, which Flickr8k, Flickr30k and COCO share: one JSON with images[].filename, split, sentences[].tokens and .raw.
 
-`load_karpathy(json_path, root)` checks every row and finds every image. restval counts as train, as in every paper that uses the split.
+`load_karpathy(json_path, root)` checks every row and finds every image. restval counts as train, as in most papers that use the split, unless it is left
+out (`restval=False`: COCO's 82,783 training images, as in Xu et al., arXiv:1502.03044).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from captioning.bad_input import BadInput
 from captioning.data import SPLITS, CaptionData, Example
 from captioning.fingerprint import fingerprint
-from captioning.image_files import FIRST_FEW, find_images
+from captioning.image_files import FIRST_FEW, ImageFiles, find_images
 
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 LAYOUT = "images[].filename, split, sentences[].tokens and .raw"
@@ -25,18 +26,25 @@ class _Sentence(NamedTuple):
     raw: object
 
 
-def load_karpathy(path: Path, root: Path) -> CaptionData:
+def load_karpathy(path: Path, root: Path, restval: bool = True) -> CaptionData:
     """The data set in the JSON `path`, its images under `root`. Raises BadInput for a file that is not Karpathy's layout and for images that are missing."""
     content = read_json(path)
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        raise BadInput(f"{path}: in COCO's own layout; name the file captions_{path.name} to have it read as that")
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise BadInput(f"{path}: not in Karpathy's layout ({LAYOUT}); give the dataset_*.json of the Karpathy split")
     examples = [_example(path, number, row) for number, row in enumerate(content["images"])]
     _refuse_equal_numbers(path, content["images"])
+    count = len(examples)
+    if not restval:
+        examples = [example for example, row in zip(examples, content["images"], strict=True) if row["split"] != "restval"]
     name = str(content.get("dataset") or path.stem.removeprefix("dataset_"))
     del content
     check_examples(path, examples)
     images = find_images(root, [example.file for example in examples])
-    return CaptionData(name=name, root=root, examples=examples, fingerprint=fingerprint(examples, images), images=images)
+    check_places(path, examples, images)
+    rule = "given" if len(examples) == count else f"given, {count - len(examples)} restval images left out"
+    return CaptionData(name, root, examples, fingerprint(examples, images), images, rule)
 
 
 def read_json(path: Path) -> object:
@@ -113,6 +121,17 @@ def check_examples(path: Path, examples: Sequence[Example]) -> None:
     for split in SPLITS:
         if not sizes[split]:
             raise BadInput(f"{path}: the split {split!r} is empty; mark at least one image with it")
+
+
+def check_places(path: Path, examples: Sequence[Example], images: ImageFiles) -> None:
+    """Raise BadInput where two names led to one image: train/1.jpg is not what val/1.jpg means, and an image in two splits would be a leak."""
+    first: dict[tuple[str, str], str] = {}
+    for index, (example, place) in enumerate(zip(examples, images.places, strict=True)):
+        other = first.setdefault((place.path, place.member), example.file)
+        if other != example.file:
+            raise BadInput(
+                f"{path}: {other} and {example.file} are one image, {images.name(index)}; put the missing image back or give each image one name"
+            )
 
 
 def _refuse(path: Path, examples: Sequence[Example], what: str, way_out: str, is_bad: Callable[[Example], bool]) -> None:

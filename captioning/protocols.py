@@ -160,6 +160,8 @@ def score_published(
     references: Mapping[str, Sequence[str]],
     vocabulary: Collection[str] | None,
     max_words: int | None = None,
+    keep_end: bool = True,
+    match_unk: bool = True,
     **decoding,
 ) -> Scored:
     """What the paper's code computes, from teacher-forced words: a row per caption, each against all references of its image.
@@ -167,6 +169,7 @@ def score_published(
     forced: per image one entry per reference, {"words", "n", "top5", "cross_entropy", "penalty"}: the argmax words joined by spaces and cut
     to the reference's length with `<end>`, the number of those words, top-5 hits, summed cross-entropy in nats, attention penalty.
     references: the dataset's tokens; cut to `max_words` as in training, words outside `vocabulary` become `<unk>`, and `<end>` is appended.
+    keep_end=False drops `<end>` from both sides, match_unk=False lets `<unk>` match nothing: what these two accidents of the code are worth.
     A system with subwords has words and top5 None: its BLEU and top-5 are not available, cross-entropy per caption is.
     """
     ids = _same_images(forced, references)
@@ -178,17 +181,20 @@ def score_published(
         not_available = dict.fromkeys((*bleu.NAMES, "top-5"), "a system with subwords has no words under teacher forcing")
     else:
         known = frozenset(vocabulary)
-        mapped = [
-            [[w if w in known else "<unk>" for w in caption.split()[:max_words]] + ["<end>"] for caption in references[i]] for i in ids
-        ]
+        end, unknown = ["<end>"] if keep_end else [], "<unk>" if match_unk else "<unk> of a reference"
+        mapped = [[[w if w in known else unknown for w in caption.split()[:max_words]] + end for caption in references[i]] for i in ids]
         image = [number for number, i in enumerate(ids) for _ in forced[i]]
-        corpus = count_corpus([entry["words"].split() for i in ids for entry in forced[i]], mapped, image)
+        said = [entry["words"].split() for i in ids for entry in forced[i]]
+        if not keep_end:
+            said = [[word for word in words if word != "<end>"] for words in said]
+        corpus = count_corpus(said, mapped, image)
         rows = _sum_by_image(bleu.nltk_rows(corpus), corpus)
         hits = [sum(entry["top5"] for entry in forced[i]) for i in ids]
         words = [sum(entry["n"] for entry in forced[i]) for i in ids]
         statistics = [_times_100(bleu.NAMES, rows, bleu.nltk_bleu), ratio_of("top-5", np.array(hits), np.array(words), 100), *statistics]
     refs = _range(np.array([len(references[i]) for i in ids]))
-    decoding = {"beam": "teacher-forced", "max": max_words or "none", "specials": "end-kept,unk-matches", **decoding}
+    specials = f"end-{'kept' if keep_end else 'dropped'},unk-{'matches' if match_unk else 'never'}"
+    decoding = {"beam": "teacher-forced", "max": max_words or "none", "specials": specials, **decoding}
     rule = {"tok": "dataset", "refs": refs, "rows": "caption", "v": f"nltk-rule,{TOOL}"}
     return Scored("published", _signature("published", decoding, **rule), ids, tuple(statistics), not_available)
 

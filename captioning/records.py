@@ -142,7 +142,7 @@ def _find_problem(record: dict) -> str | None:
         return None if isinstance(record.get("reason"), str) and record["reason"] else "it failed, and 'reason' does not say why"
     if record["status"] != "finished":
         return f"status {record['status']!r} is neither 'finished' nor 'failed'"
-    return _wrong_field(record, _WHEN_FINISHED) or _wrong_scores(record["scores"])
+    return _wrong_field(record, _WHEN_FINISHED) or _wrong_scores(record["scores"]) or _wrong_pointing(record.get("pointing", {}))
 
 
 def _wrong_field(content: dict, wanted: dict[str, type]) -> str | None:
@@ -175,6 +175,15 @@ def _wrong_scores(splits: dict) -> str | None:
                 if not all(isinstance(reason, str) for reason in scores["not_available"].values()):
                     return f"{where}: a reason is no text"
     return None
+
+
+def _wrong_pointing(splits: object) -> str | None:
+    """`pointing` is laid out as `scores` are, with "forced" and "free" in place of beams."""
+    return (
+        _wrong_scores({split: {"pointing": found} for split, found in splits.items()})
+        if isinstance(splits, dict)
+        else "'pointing' is no object"
+    )
 
 
 def _is_number(value: object) -> bool:

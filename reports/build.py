@@ -23,6 +23,7 @@ from captioning.bad_input import BadInput, run_command  # noqa: E402
 from reports import sections  # noqa: E402
 from reports.examples import attention_strips, ranked_captions  # noqa: E402
 from reports.figures import save  # noqa: E402
+from reports.pointing import pointing_table  # noqa: E402
 from reports.tables import Link, Missing, Table, Value, compare_table, experiment_tables, long_csv, main_beam  # noqa: E402
 
 STRENGTH = ("coco", "flickr30k", "flickr8k")  # strongest evidence first; the demo always last
@@ -114,9 +115,15 @@ def _build_profile(
 
     ranked = [run for run, _ in sections.rank_runs(profile)]
     content["photos_allowed"] = not is_evidence or profile.name in OWN_PICTURES
+    content["pointing"] = []
+    pointed = [run for run in profile.finished if run.get("pointing")]
+    for captions in ("forced", "free"):
+        made = pointing_table(pointed, captions, profile.heading)
+        if made is not None:
+            content["pointing"].append(table(sections.with_means(made, pointed)))
     content["strips"] = []
     if content["photos_allowed"]:
-        content["strips"], paths, more = attention_strips(profile.folder, ranked, profile.names, target / "figures")
+        content["strips"], paths, more = attention_strips(profile.folder, sections.runs_to_show(profile), profile.names, target / "figures")
         written += paths
         problems += more
     content["captions"] = None

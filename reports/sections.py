@@ -13,7 +13,7 @@ from pathlib import Path
 from captioning.bad_input import BadInput
 from captioning.records import list_records, read_plan
 from reports.figures import Curve, Point, curves, dots
-from reports.tables import SPLITS, Column, Link, Missing, Table, Value, experiment_tables, main_beam, score_cell, scores_of
+from reports.tables import SPLITS, Column, Link, Missing, Table, Value, experiment_tables, forcing_table, main_beam, score_cell, scores_of
 
 PANELS = {
     "bleu4": ("BLEU-4 while training", "BLEU-4, free, greedy, validation", "val_bleu4_free", None),
@@ -125,6 +125,13 @@ def rank_runs(profile: Profile) -> list[tuple[dict, Value]]:
     return sorted(there, key=lambda pair: (-pair[1].value, pair[0]["run_id"]))
 
 
+def runs_to_show(profile: Profile) -> list[dict]:
+    """Runs in the order in which their attention is worth looking at: those that the attention experiment compares, then the best."""
+    ranked = [run for run, _ in rank_runs(profile)]
+    compared = [run for run in ranked if "attention" in run["experiments"] and run["config"].get("attention") != "none"]
+    return compared + [run for run in ranked if run not in compared]
+
+
 def summary(profile: Profile) -> dict:
     """The lead: what was run on what, the facts beside it, and the highest and the lowest score."""
     runs, ranked = profile.finished, rank_runs(profile)
@@ -191,6 +198,8 @@ def experiments(profile: Profile, root: Path) -> list[dict]:
         rows, slug = profile.of(name), slug_of(name)
         heading = functools.partial(profile.heading, experiment=name)
         tables = [t if t.slug.endswith("-cost") else with_means(t, rows) for t in experiment_tables(slug, rows, beam, heading)]
+        if name == "teacher_forcing" and (both := forcing_table(slug, rows, heading)):
+            tables.insert(0, both)
         groups: dict[str, list[dict]] = {}
         for run in rows:
             if run["status"] == "finished":

@@ -227,6 +227,37 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading) -> list[T
     return [table for table in tables if len(table.columns) > 1] + [_cost_table(slug, rows, heading)]
 
 
+def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
+    """Each model's validation BLEU-4 scored on the reference's words and on its own, all from one checkpoint; None where no run has both."""
+    finished = [record for record in rows if record["status"] == "finished"]
+    beams = sorted({beam for record in finished for beam in record["scores"]["val"].get("free", {})}, key=int)
+    if not finished or not beams:
+        return None
+    n = {found["n_images"] for record in finished if (found := scores_of(record, "val", "published", None))}
+    size = f"Validation, n = {n.pop():,} images" if len(n) == 1 else "Validation, number of images differs by row"
+    columns = [Column("Model", numeric=False), Column("BLEU-4, forced (published)", size)]
+    columns += [Column(f"BLEU-4, free, beam {beam}", size) for beam in beams]
+    columns += [
+        Column(f"Free, beam {beams[-1]}, minus forced", size),
+        Column("Top-5, %, forced", size),
+        Column("Cross-entropy, nats/word, forced", size),
+    ]
+    body = []
+    for record in rows:
+        if record["status"] != "finished":
+            body.append([heading(record), record["reason"]])
+            continue
+        forced = score_cell(record, "val", "published", None, "BLEU-4")
+        free = [score_cell(record, "val", "free", beam, "BLEU-4") for beam in beams]
+        difference = Missing("one of the two has no value")
+        if isinstance(forced, Value) and isinstance(free[-1], Value):
+            difference = Value(free[-1].value - forced.value, f"{free[-1].value - forced.value:+.2f}".replace("-", "−"))
+        last = [score_cell(record, "val", "published", None, metric) for metric in ("top-5", "cross-entropy")]
+        body.append([heading(record), forced, *free, difference, *last])
+    remark = "One checkpoint a row: the same model gets another BLEU-4 by whose words it is fed while it is scored."
+    return Table(f"{slug}-forced-and-free", "The same models scored forced and free", columns, body, [remark])
+
+
 def _cost_table(slug: str, rows: list[dict], heading) -> Table:
     """Size, cost, and how well the encoder knew what it was trained on where the record says so (`accuracy`: {what: share})."""
     finished = [record for record in rows if record["status"] == "finished"]

@@ -105,6 +105,26 @@ def test_published_counts_captions_end_and_unk():
     assert "|max:4|" in scored.signature and "|specials:end-kept,unk-matches|" in scored.signature
 
 
+@pytest.mark.parametrize("keep_end, match_unk", [(True, False), (False, True), (False, False)])
+def test_what_end_and_unk_are_worth(keep_end, match_unk):
+    """The two accidents of the published BLEU switched off, by NLTK's own function on the rows written out."""
+    references = {"1": ["a dog runs", "a zebra"], "2": ["the cat sits here now"]}
+    own = {
+        "1": [forced("a <unk> runs <end>", 3, 4.0, 0.2), forced("a <unk> <end>", 3, 6.0, 0.4)],
+        "2": [forced("the cat sits here now <end>", 1, 8.0, 0.9)],
+    }
+    words = ["a", "dog", "runs", "the", "cat", "sits", "here", "now", "<end>", "<unk>"]
+    end, unk = ["<end>"] * keep_end, "<unk>" if match_unk else "zebra"
+    first = [["a", "dog", "runs", *end], ["a", unk, *end]]
+    second = [["the", "cat", "sits", "here", "now", *end]]
+    said = [["a", "<unk>", "runs", *end], ["a", "<unk>", *end], ["the", "cat", "sits", "here", "now", *end]]
+    found = score_published(own, references, words, keep_end=keep_end, match_unk=match_unk)
+    assert list(found.scores().values())[:4] == pytest.approx(nltk_bleu([first, first, second], said), abs=1e-9)
+    published = score_published(own, references, words)
+    assert found.scores()["BLEU-4"] < published.scores()["BLEU-4"] and found.scores()["top-5"] == published.scores()["top-5"]
+    assert f"|specials:end-{'kept' if keep_end else 'dropped'},unk-{'matches' if match_unk else 'never'}|" in found.signature
+
+
 def test_published_of_subwords_has_losses_only():
     own = {"1": [{"words": None, "n": 4, "top5": None, "cross_entropy": 4.0, "penalty": None}]}
     scored = score_published(own, {"1": ["a dog"]}, None)

@@ -261,6 +261,31 @@ def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, m
     assert not (tmp_path / "checkpoints" / run.run_id / "predictions.jsonl").exists()
 
 
+def test_the_coco_profile_on_a_small_dataset_coco(tmp_path):
+    """Karpathy's COCO layout: restval trains, COCO's ids name the images, folders stand in the names."""
+    place = make_data(tmp_path / "coco", train=6, val=2, test=2, captions=5)
+    content = json.loads((place / "dataset_tiny.json").read_text())
+    (place / "dataset_tiny.json").unlink()
+    for number, image in enumerate(content["images"]):
+        folder_name = "train2014" if image["split"] == "train" else "val2014"
+        (place / folder_name).mkdir(exist_ok=True)
+        (place / "images" / image["filename"]).rename(place / folder_name / image["filename"])
+        image |= {"filepath": folder_name, "cocoid": 1000 + number, "split": "restval" if number == 5 else image["split"]}
+    (place / "dataset_coco.json").write_text(json.dumps(content | {"dataset": "coco"}))
+    line = arguments(place, tmp_path)
+    line[1] = "coco"
+    done = run(line)
+    assert done.status == 0, done.err
+    ((record,), _) = list_records(tmp_path / "results" / "coco" / "runs")
+    assert record["profile"] == "coco" and record["data"]["name"] == "coco"
+    assert record["data"]["images"] == {"train": 6, "val": 2, "test": 2} and record["data"]["splits"] == "given"
+    assert record["training"]["epochs"] == 8  # a step each
+    with gzip.open(tmp_path / "results" / "coco" / "captions" / f"{record['run_id']}.jsonl.gz", "rt") as file:
+        ids = [json.loads(row)["id"] for row in list(file)[1:]]
+    assert ids == ["1006", "1007", "1008", "1009"]
+    assert (tmp_path / "reports" / "coco" / "index.html").is_file()
+
+
 def test_the_demo_names_larger_data(tmp_path, monkeypatch):
     monkeypatch.setattr(run_all, "ROOT", tmp_path / "recap")
     monkeypatch.delenv("RECAP_DATA", raising=False)
@@ -371,7 +396,7 @@ def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp
     assert status == 0 and "1 runs, 0 done" in out and "to do" in out
     assert f"{path}: no whole JSON text, perhaps half written; delete it and run again" in err
     loaded = load_data(data)
-    (run,) = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", loaded.fingerprint)
+    (run,) = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", lambda _: loaded.fingerprint)
     assert run.run_id == record["run_id"] and not is_done(folder(tmp_path), run)
     monkeypatch.setattr("train.train", lambda *_: pytest.fail("trained again"))
     monkeypatch.setenv("RECAP_JAVA", "/nowhere/java")  # quicker
@@ -386,15 +411,15 @@ def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp
 def test_force_starts_from_nothing(unbroken, tmp_path, data):
     shutil.copytree(unbroken / "results", tmp_path / "results")
     loaded = load_data(data)
-    plan = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", loaded.fingerprint)
+    plan = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", lambda _: loaded.fingerprint)
     run_all.forget(folder(tmp_path), plan)
     assert list_records(folder(tmp_path) / "runs") == ([], []) and not list(folder(tmp_path).glob("checkpoints/*"))
     assert not list(folder(tmp_path).glob("captions/make-*"))
 
 
 def test_a_plan_holds_each_run_once_with_its_seeds():
-    plan = make_plan(PROFILES["demo"], [], 3, [], "none", "data")
+    plan = make_plan(PROFILES["demo"], [], 3, [], "none", lambda _: "data")
     assert len({run.run_id for run in plan}) == len(plan) and {run.config.seed for run in plan} == {0, 1, 2}
     assert not any(run.config.pretrained or run.problem for run in plan)
     with pytest.raises(BadInput, match="its runs are"):
-        make_plan(PROFILES["demo"], ["encoders:none-such"], 1, [], "none", "data")
+        make_plan(PROFILES["demo"], ["encoders:none-such"], 1, [], "none", lambda _: "data")

@@ -14,9 +14,9 @@ from benchmarks.experiments.encoders import main_row
 
 def runs(profile) -> list:
     """(label, configuration) of each row."""
-    soft = main_row(profile)
+    label, soft = main_row(profile)
     return [
-        ("none (mean region)", replace(soft, name=f"{soft.name}-none", attention="none")),
-        ("soft", soft),
-        ("hard", replace(soft, name=f"{soft.name}-hard", attention="hard")),
+        (f"{label}, no attention", replace(soft, name=f"{soft.name}-none", attention="none")),
+        (f"{label}, soft attention", soft),
+        (f"{label}, hard attention", replace(soft, name=f"{soft.name}-hard", attention="hard")),
     ]

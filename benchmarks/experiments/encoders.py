@@ -27,6 +27,6 @@ def runs(profile) -> list:
     return [(label, replace(profile.base, name=name, encoder=encoder)) for name, (label, encoder) in rows.items()]
 
 
-def main_row(profile):
-    """The configuration that the other experiments vary: the profile's main encoder, soft attention, teacher forcing."""
-    return next(config for _, config in runs(profile) if config.name == profile.main)
+def main_row(profile) -> tuple:
+    """(label, configuration) of the row that the other experiments vary: the profile's main encoder, soft attention, teacher forcing."""
+    return next((label, config) for label, config in runs(profile) if config.name == profile.main)

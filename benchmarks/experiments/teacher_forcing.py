@@ -14,9 +14,9 @@ from benchmarks.experiments.encoders import main_row
 
 def runs(profile) -> list:
     """(label, configuration) of each row."""
-    always = main_row(profile)
+    label, always = main_row(profile)
     return [
-        ("always", always),
-        ("never", replace(always, name=f"{always.name}-never", teacher_forcing="never")),
-        ("scheduled", replace(always, name=f"{always.name}-scheduled", teacher_forcing="linear")),
+        (f"{label}, always forced", always),
+        (f"{label}, never forced", replace(always, name=f"{always.name}-never", teacher_forcing="never")),
+        (f"{label}, scheduled", replace(always, name=f"{always.name}-scheduled", teacher_forcing="linear")),
     ]
