@@ -1,5 +1,7 @@
 """models.py against a plain restatement of the published equations, stepping against all words at once, gradients for every encoder family."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -34,8 +36,21 @@ def captions(rows: int = 6, vocabulary: int = 30, longest: int = 9) -> tuple[tor
     return words, lengths
 
 
-def restated(decoder: AttendDecoder, regions: torch.Tensor, words: list[int]):
-    """The published decoder, one image, one caption, word by word: arXiv:1502.03044 eq. 1-13 as PAPER's code has them."""
+FORMS = {
+    "paper": {},
+    "tanh": {"activation": "tanh"},
+    "scalar gate": {"gate": "scalar"},
+    "deep output": {"output": "deep"},
+    "show, attend and tell": {"activation": "tanh", "gate": "scalar", "output": "deep"},
+    "none": {"attention": "none"},
+    "none, deep": {"attention": "none", "output": "deep", "gate": "scalar"},
+    "hard": {"attention": "hard"},
+}
+
+
+def restated(decoder: AttendDecoder, regions: torch.Tensor, words: list[int], form: dict | None = None):
+    """The published decoder, one image, one caption, word by word: arXiv:1502.03044 eq. 1-13 as the paper's code has them, or another form."""
+    form = form or {}
     p = dict(decoder.named_parameters())
     mean = regions.mean(0)
     h = p["start_hidden.weight"] @ mean + p["start_hidden.bias"]
@@ -44,9 +59,13 @@ def restated(decoder: AttendDecoder, regions: torch.Tensor, words: list[int]):
     for word in words:
         scores = []
         for region in regions:
+            if form.get("attention") == "none":
+                scores.append(torch.zeros(()))
+                continue
             key = p["attention.keys.weight"] @ region + p["attention.keys.bias"]
             query = p["attention.query.weight"] @ h + p["attention.query.bias"]
-            scores.append((p["attention.score.weight"] @ torch.clamp(key + query, min=0)).squeeze())
+            lit = torch.tanh(key + query) if form.get("activation") == "tanh" else torch.clamp(key + query, min=0)
+            scores.append((p["attention.score.weight"] @ lit).squeeze())
         alpha = torch.exp(torch.stack(scores))
         alpha = alpha / alpha.sum()
         context = sum(a * region for a, region in zip(alpha, regions, strict=True))
@@ -56,7 +75,10 @@ def restated(decoder: AttendDecoder, regions: torch.Tensor, words: list[int]):
         i, f, g, o = gates.chunk(4)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
-        logits.append(p["project.weight"] @ h + p["project.bias"])
+        out = h
+        if form.get("output") == "deep":
+            out = p["embedding.weight"][word] + p["from_hidden.weight"] @ h + p["from_hidden.bias"] + p["from_context.weight"] @ context
+        logits.append(p["project.weight"] @ out + p["project.bias"])
         maps.append(alpha)
     return torch.stack(logits), torch.stack(maps)
 
@@ -67,20 +89,30 @@ def decoder() -> AttendDecoder:
     return AttendDecoder(8, 30, SMALL).eval()
 
 
-def test_decoder_is_the_published_one(decoder):
+def decoder_of(form: str) -> AttendDecoder:
+    torch.manual_seed(0)
+    return AttendDecoder(8, 30, dataclasses.replace(SMALL, **FORMS[form])).eval()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_decoder_is_the_published_one(form):
+    """In every form; hard attention captions with the expected region, which is soft attention's."""
+    decoder = decoder_of(form)
     regions = torch.randn(3, 5, 8)
     words, lengths = captions()
     inputs = words[:, :-1].masked_fill(torch.arange(9) >= lengths.unsqueeze(1), PAD)
     logits, attention = decoder(regions, inputs, attend=True)
     for row in range(6):
         n = int(lengths[row])
-        expected, maps = restated(decoder, regions[row // 2], words[row, :n].tolist())
+        expected, maps = restated(decoder, regions[row // 2], words[row, :n].tolist(), FORMS[form])
         assert torch.allclose(logits[row, :n], expected, atol=1e-5)
         assert torch.allclose(attention[row, :n], maps, atol=1e-5)
         assert not logits[row, n:].any() and not attention[row, n:].any()
 
 
-def test_stepping_equals_all_words_at_once(decoder):
+@pytest.mark.parametrize("form", FORMS)
+def test_stepping_equals_all_words_at_once(form):
+    decoder = decoder_of(form)
     regions = torch.randn(3, 5, 8)
     words = torch.randint(4, 30, (6, 7))
     expected, maps = decoder(regions, words, attend=True)
@@ -131,13 +163,17 @@ def test_losses_are_sums_that_add_up_over_parts(decoder):
     assert torch.equal(scored.predicted[real], logits.argmax(-1)[real])
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", DECODERS)
-def test_every_decoder_trains_all_its_parameters(name):
+def test_every_decoder_trains_all_its_parameters(name, form):
     torch.manual_seed(0)
-    decoder = DECODERS[name](8, 30, SMALL)
+    decoder = DECODERS[name](8, 30, dataclasses.replace(SMALL, expected_share=0.0, **FORMS[form]))
     words, lengths = captions()
     forced = decoder.forced(torch.randn(3, 5, 8), words, lengths)
-    (forced.logits.logsumexp(-1).sum() + forced.penalty.sum()).backward()
+    loss = forced.logits.logsumexp(-1).sum() + forced.penalty.sum()
+    if form == "hard":
+        loss = loss + forced.log_locations.sum() + forced.entropy.sum()
+    loss.backward()
     without = [n for n, p in decoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not without
 
@@ -260,8 +296,10 @@ def test_a_users_encoder_file(tmp_path):
         build_encoder(RunConfig(encoder=f"{tmp_path}/broken.py:make"))
 
 
-def test_bf16_training_step(decoder):
+@pytest.mark.parametrize("form", FORMS)
+def test_bf16_training_step(form):
     """Under autocast forward and backward run, and the gradients stay near those in float32."""
+    decoder = decoder_of(form)
     regions = torch.randn(3, 5, 8)
     words, lengths = captions()
     found = []
