@@ -4,10 +4,14 @@ A name without its tag is not used: it stands for timm's default weights, which 
 Pure data: importing it imports neither torch nor timm.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 IMAGENET_1K = "ImageNet-1k"
+# What timm's tags call the sets, in the order in which a longer name must be looked for.
+SETS = {"in22k": "ImageNet-22k", "in21k": "ImageNet-21k", "in12k": "ImageNet-12k", "in1k": IMAGENET_1K}
+STEP = re.compile("|".join(SETS))
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,15 @@ WEIGHTS = (
     ),
     EncoderWeights("DeiT-B/16", "deit_base_patch16_224.fb_in1k", "DeiT", "fb_in1k", "bare: the same weights"),
 )
+
+
+def pretraining(tag: str, kind: str, weights_sha256: str) -> str:
+    """What an encoder's weights were trained on, for a table's column: from its tag; a set whose name no tag knows is given as the tag says it."""
+    if weights_sha256 == "none":
+        return "none"
+    if kind == "demo":
+        return "single drawn objects"
+    if kind == "file":
+        return "as the encoder's file says"
+    suffix = tag.partition(".")[2]
+    return ", then ".join(SETS[step] for step in STEP.findall(suffix)) or suffix or "not known"

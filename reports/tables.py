@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captioning.atomic import atomic_write
+from captioning.weight_tags import pretraining
 
 METRICS_COCO = ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 SPLITS = {"val": "Validation", "test": "Test"}
@@ -262,7 +263,8 @@ def _cost_table(slug: str, rows: list[dict], heading) -> Table:
     """Size, cost, and how well the encoder knew what it was trained on where the record says so (`accuracy`: {what: share})."""
     finished = [record for record in rows if record["status"] == "finished"]
     known = list(dict.fromkeys(what for record in finished for what in record["encoder"].get("accuracy") or {}))
-    columns = [Column("Model", numeric=False), Column("Encoder", numeric=False), Column("Grid", numeric=False)]
+    columns = [Column("Model", numeric=False), Column("Encoder", numeric=False), Column("Pretraining", numeric=False)]
+    columns += [Column("Grid", numeric=False)]
     columns += [Column("Parameters, encoder"), Column("Parameters, trained")] + [Column(f"Encoder: {what} right, %") for what in known]
     columns += [Column("Epochs"), Column("Best epoch"), Column("Training, s"), Column("Images/s"), Column("Peak memory, MB")]
     machines = {record["run_id"]: _machine(record["cost"]) for record in finished}
@@ -276,6 +278,7 @@ def _cost_table(slug: str, rows: list[dict], heading) -> Table:
         encoder, cost, training = record["encoder"], record["cost"], record["training"]
         grid = encoder.get("grid")
         row = [heading(record), f"{encoder.get('tag') or encoder.get('name')}, {'frozen' if encoder.get('frozen') else 'tuned'}"]
+        row += [pretraining(encoder.get("tag") or "", encoder.get("source") or "", encoder.get("sha256") or "")]
         row += ["×".join(map(str, grid)) if grid else Missing("no grid in the record")]
         row += [_millions(encoder.get("parameters")), _millions(record["model"].get("trained_parameters"))]
         for what in known:

@@ -25,7 +25,7 @@ from captioning.data import load_data
 from captioning.inputs import KeptRegions, Pixels, keep_regions, open_inputs, why_not_kept
 from captioning.regions import regions_key
 from captioning.trunks import Preprocessing, TrunkSource, create_trunk, exact_tag, locate
-from captioning.weight_tags import IMAGENET_1K, WEIGHTS
+from captioning.weight_tags import IMAGENET_1K, WEIGHTS, pretraining
 from models import Encoder, build_encoder, build_model
 from tests.tiny import SETTINGS, make_data
 
@@ -406,3 +406,20 @@ def test_a_tuned_encoder_takes_part_in_train_mode():
         encoder = Encoder(trunk, Preprocessing(64, (0.5,) * 3, (0.5,) * 3), source, tune_from=0, mode=mode).train()
         norms = [m for m in trunk.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
         assert encoder.trunk.training and all(m.training == (mode == "train") for m in norms)
+
+
+@pytest.mark.parametrize(
+    "tag, kind, weights, expected",
+    [
+        ("convnext_small.fb_in1k", "timm", "ab", "ImageNet-1k"),
+        ("convnext_small.tv_in1k", "torchvision", "ab", "ImageNet-1k"),
+        ("convnext_base.fb_in22k_ft_in1k", "timm", "ab", "ImageNet-22k, then ImageNet-1k"),
+        ("vit_base_patch16_224.augreg2_in21k_ft_in1k", "timm", "ab", "ImageNet-21k, then ImageNet-1k"),
+        ("vit_small_patch14_dinov2.lvd142m", "timm", "ab", "lvd142m"),
+        ("convnext_small.fb_in1k", "timm", "none", "none"),
+        ("demo_convnext", "demo", "ab", "single drawn objects"),
+        ("make", "file", "ab", "as the encoder's file says"),
+    ],
+)
+def test_pretraining_is_said(tag, kind, weights, expected):
+    assert pretraining(tag, kind, weights) == expected
