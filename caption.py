@@ -58,11 +58,12 @@ class Captioner:
 
     def caption_regions(self, regions, decode: Decode, attend: bool = False) -> list[list[Caption]]:
         """regions (B,R,D) -> for each image the captions of the search, best first."""
-        from captioning.decoding import search
+        from captioning.decoding import search, seeded
 
         if decode.beam > len(self.vocabulary):
             raise BadInput(f"--beam {decode.beam}: wider than the vocabulary of {len(self.vocabulary)} words; choose a smaller beam")
-        return [[self._caption(h) for h in found] for found in search(self.model.decoder, regions.to(self.device), decode, attend)]
+        with seeded(decode.seed, self.device):
+            return [[self._caption(h) for h in found] for found in search(self.model.decoder, regions.to(self.device), decode, attend)]
 
     def prepare(self, image):
         """Any image -> what the encoder sees, uint8 (S,S,3)."""
@@ -84,8 +85,13 @@ class Captioner:
         return Caption(" ".join(words), hypothesis.score, words, maps)
 
 
-def load_captioner(path: str | Path, device: str = "auto", weights: str = "pretrained", encoder: str = "") -> Captioner:
-    """Load a checkpoint folder. device: auto, cpu or cuda. weights, encoder: see captioning.checkpoint.load_checkpoint. Raises BadInput."""
+def load_captioner(
+    path: str | Path, device: str = "auto", weights: str = "pretrained", encoder: str = "", locations: str = ""
+) -> Captioner:
+    """Load a checkpoint folder. device: auto, cpu or cuda. weights, encoder: see captioning.checkpoint.load_checkpoint.
+
+    locations: what hard attention looks at, in place of what it was configured for: expected, sample or argmax. Raises BadInput.
+    """
     import torch
 
     from captioning.checkpoint import load_checkpoint
@@ -96,6 +102,10 @@ def load_captioner(path: str | Path, device: str = "auto", weights: str = "pretr
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model, vocabulary, description = load_checkpoint(path, build_model, weights, encoder)
+    if locations:
+        if not getattr(model.decoder, "hard", False):
+            raise BadInput(f"--locations {locations}: {path} has no hard attention; leave the option out")
+        model.decoder.locations = locations
     return Captioner(model, vocabulary, description, torch.device(device))
 
 
@@ -163,6 +173,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--encoder", default="", metavar="FILE.py:FACTORY", help="the checkpoint's own encoder file, where it has one; it is run"
     )
+    parser.add_argument(
+        "--locations",
+        choices=("expected", "sample", "argmax"),
+        default="",
+        help="hard attention only: look at the expected region, a drawn, the likeliest",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser.parse_args(arguments)
 
@@ -176,7 +192,7 @@ def main() -> int:
     if options.attention and Path(options.attention).suffix.lower() not in STRIP_KINDS:
         raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
     folder = Path(options.checkpoint) if options.checkpoint else default_checkpoint()
-    captioner = load_captioner(folder, options.device, options.weights, options.encoder)
+    captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations)
     data = captioner.description["data"]["name"]
     drawn = "; it knows drawn scenes only, not photographs" if data == "demo" else ""
     print(f"checkpoint: {folder} (trained on {data}{drawn})", file=sys.stderr)

@@ -62,7 +62,13 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images (B,3,S,S), already scaled -> regions (B,R,D)."""
         regions = self._map(images).flatten(2).transpose(1, 2)  # (B, R, D)
-        return regions.half().float() if self.frozen and self.mode == "eval" else regions
+        return regions.half().float() if self.frozen and not self.varies else regions
+
+    @property
+    def varies(self) -> bool:
+        """In train mode a picture's regions differ from step to step. Of a user's module nobody knows what its train mode does."""
+        drops = any(getattr(m, "drop_prob", 0) or (isinstance(m, nn.modules.dropout._DropoutNd) and m.p) for m in self.trunk.modules())
+        return self.mode == "train" and (self.drifts or bool(drops) or self.source.kind == "file")
 
     @property
     def drifts(self) -> bool:
@@ -410,6 +416,7 @@ class AttendDecoder(nn.Module):
 
 def _location_terms(attentions: Tensor, chosen: Tensor, draws: Tensor, caption: Tensor, captions: int) -> dict[str, Tensor]:
     """Log-probability of the sampled locations and entropy of the attention, both summed over each caption's words."""
+    attentions = attentions.float() if attentions.dtype == torch.bfloat16 else attentions
     logs = attentions.clamp_min(1e-20).log()  # (M, R)
     located = logs.gather(1, chosen.unsqueeze(1)).squeeze(1) * (draws >= 0)
     nothing = attentions.new_zeros(captions)

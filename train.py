@@ -29,7 +29,7 @@ from captioning.batches import Batch, CaptionIds, epoch_batches
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
 from captioning.own_words import forced_share
-from captioning.presets import preset
+from captioning.presets import preset, switched
 from captioning.progress import track
 from captioning.vocabulary import Vocabulary
 
@@ -55,7 +55,8 @@ class Where:
     cache: str = ""
     """Folder for decoded pixels and regions; default $RECAP_CACHE or ~/.cache/recap."""
     device_batch_size: int = 0
-    """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch, up to rounding and dropout's draws.
+    """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch, up to rounding and random draws (dropout,
+    sampled locations, own words) and to BatchNorm in train mode, which sees the parts.
     Halved when memory runs out."""
     save_minutes: float = 5.0
     """At most this much is lost when the process is killed."""
@@ -125,7 +126,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.model = build_model(config, len(self.vocabulary), source=self.source).to(self.accelerator.device)
         self.inputs = self._open_inputs()
-        if self.rank == 0 and (reason := why_not_kept(config)):
+        if self.rank == 0 and (reason := why_not_kept(config, self.model.encoder)):
             print(f"regions are not kept: {reason}", file=sys.stderr)
         encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
         groups = [{"params": list(self.model.decoder.parameters()), "lr": config.decoder_lr}]
@@ -360,17 +361,18 @@ class Training:
         from captioning.checkpoint import save_state
 
         device = self.accelerator.device
-        random = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}]
-        random = gather_object(random) if self.world > 1 else random
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        own = [{"cpu": torch.get_rng_state(), "cuda": cuda, "sums": self.sums}]
+        processes = gather_object(own) if self.world > 1 else own
         if not self.accelerator.is_main_process:
             return
         unchanged = self.config.frozen and not self.model.encoder.drifts
         kept = {n: t for n, t in self.model.state_dict().items() if not (unchanged and n.startswith("encoder."))}
         place = {
             n: getattr(self, n)
-            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "sums", "parts", "lowered")
+            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "parts", "lowered")
         }
-        save_state(self.out / "state.pt", {**place, "model": kept, "optimiser": self.optimiser.state_dict(), "random": random})
+        save_state(self.out / "state.pt", {**place, "model": kept, "optimiser": self.optimiser.state_dict(), "processes": processes})
 
     def _resume(self) -> None:
         """Take up the state in `out`, if there is one of this very run."""
@@ -402,10 +404,11 @@ class Training:
             )
         self.model.load_state_dict(state.pop("model"), strict=False)
         self.optimiser.load_state_dict(state.pop("optimiser"))
-        random = state.pop("random")[self.rank]
-        torch.set_rng_state(random["cpu"])
-        if self.accelerator.device.type == "cuda" and random["cuda"] is not None:
-            torch.cuda.set_rng_state(random["cuda"], self.accelerator.device)
+        own = state.pop("processes")[self.rank]
+        torch.set_rng_state(own["cpu"])
+        if self.accelerator.device.type == "cuda" and own["cuda"] is not None:
+            torch.cuda.set_rng_state(own["cuda"], self.accelerator.device)
+        self.sums = own["sums"]
         vars(self).update(state)
         if self.accelerator.is_main_process:
             # A line written after the state was saved belongs to an epoch that is validated again.
@@ -448,6 +451,10 @@ class _Signals:
 class _Arguments:
     config: RunConfig = RunConfig()
     where: Where = Where()
+    preset: Literal["", "as-published", "corrected"] = ""
+    """Settings as the paper's published code has them, or as it meant them; other options change them."""
+    switch: tuple[str, ...] = ()
+    """Decisions of the published code (captioning/presets.py) to switch alone."""
 
 
 def main() -> int:
@@ -455,11 +462,15 @@ def main() -> int:
 
     import tyro
 
+    # Both choose the defaults of all other options, so they are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="")
-    chosen, rest = first.parse_known_args()
-    default = _Arguments(config=preset(chosen.preset) if chosen.preset else RunConfig())
-    arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, args=rest, default=default)
+    first.add_argument("--switch", nargs="+", default=[])
+    chosen, _ = first.parse_known_args()
+    config = preset(chosen.preset) if chosen.preset else RunConfig()
+    for name in chosen.switch:
+        config = switched(name, config)
+    arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, default=_Arguments(config=config))
     folder = train(arguments.config, arguments.where)
     if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to say
         print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")

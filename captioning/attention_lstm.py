@@ -12,7 +12,7 @@ def choose(attention: Tensor, draws: Tensor | None) -> Tensor:
     """The region (n,) that each row looks at: sampled from attention (n,R) by draws (n,) in 0..1, the likeliest where there are none."""
     if draws is None:
         return attention.argmax(1)
-    reached = attention.cumsum(1)
+    reached = attention.float().cumsum(1)  # in bf16 the sum of many small shares is far off
     return (reached <= draws.unsqueeze(1) * reached[:, -1:]).sum(1).clamp(max=attention.shape[1] - 1)
 
 

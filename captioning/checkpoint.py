@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
     from safetensors.torch import save
 
     encoder = model.encoder
-    fetched = encoder.source.kind in ("timm", "torchvision", "file") and encoder.source.weights_sha256 != "none"
+    fetched = encoder.source.kind in ("timm", "torchvision", "file") and not encoder.source.follows_seed
     stored = not (encoder.frozen and fetched and not encoder.drifts)
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
     if not stored:
@@ -142,7 +142,7 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
     description = read_description(folder)
     config = config_from(description["config"], folder)
     tensors = _read_weights(folder, description)
-    from captioning.trunks import TrunkSource, check_name, locate
+    from captioning.trunks import TrunkSource, check_name, locate, users_file
 
     stated = description["encoder"]
     if stated["kind"] != "file":
@@ -153,7 +153,7 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
                 f"{folder}: made with the encoder {stated['name']} of a Python file; name it: --encoder path/to/file.py:{stated['name']}"
             )
         config = dataclasses.replace(config, encoder=encoder)
-        source = locate(encoder, config.pretrained)
+        source = users_file(encoder, stated["weights_sha256"])  # whether it still gives those weights is for the probe to say
     elif stated["stored"]:
         # The weights come from this folder, so nothing is looked for elsewhere; the hash stays, for kept regions go by it.
         source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, stated["weights_sha256"], stated["file_sha256"])
@@ -239,7 +239,7 @@ def load_state(path: Path) -> dict:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"run_id", "world", "model", "optimiser", "random"} <= state.keys():
+        if not {"run_id", "world", "model", "optimiser", "processes"} <= state.keys():
             raise ValueError("not a training state")
         return state
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:

@@ -113,13 +113,14 @@ class RunConfig:
     expected_share: float = later(0.5)
     """hard: how often the expected region is used in training in place of a sampled one."""
     expected_per: Literal["image", "batch"] = later("image")
-    """hard: that is drawn for each image (arXiv:1502.03044), or once for the batch (its released code)."""
+    """hard: that is drawn for each image (arXiv:1502.03044), or once for the batch (its released code; once for each part of it, where
+    several processes or a small device share it)."""
     locations: Literal["expected", "sample", "argmax"] = later("expected")
     """hard, when captioning: the expected region (arXiv:1502.03044's released code), a sampled one, or the likeliest."""
 
     teacher_forcing: Literal["always", "never", "linear", "inverse-sigmoid", "exponential"] = later("always")
     """In training, which words are fed back: the reference's, the model's own, or word by word the reference's with a share that falls
-    over the epochs from 1 to `forced_at_end` (scheduled sampling, arXiv:1506.03099)."""
+    over the epochs from 1 to about `forced_at_end` (scheduled sampling, arXiv:1506.03099)."""
     forced_at_end: float = later(0.5)
     """Share of the reference's words at the end of a falling schedule."""
     own_words: Literal["argmax", "sample"] = later("argmax")

@@ -5,6 +5,7 @@ At most `max_words` tokens are said, the end token counted; a caption that did n
 (Hugging Face `generate` does the same), so there is a caption also when nothing ends.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,14 @@ class Hypothesis(NamedTuple):
     log_probability: float
     ended: bool
     attention: Tensor | None = None
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device):
+    """Random draws in here follow the seed, and leave torch's random state as it was. Only hard attention with sampled locations draws any."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @torch.inference_mode()

@@ -17,25 +17,25 @@ ENCODED_AT_ONCE = 32
 
 def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
     """`KeptRegions` where they are faithful, else `Pixels`."""
-    if why_not_kept(config):
+    if why_not_kept(config, encoder):
         return Pixels(data, _pixels(data, encoder, cache, workers), config)
     return keep_regions(data, encoder, config, cache, workers)
 
 
-def why_not_kept(config: RunConfig) -> str:
-    """Why an image has no lasting regions under this configuration; empty where it has."""
+def why_not_kept(config: RunConfig, encoder) -> str:
+    """Why an image has no lasting regions under this configuration with this encoder; empty where it has."""
     if not config.frozen:
         return f"the encoder learns (--tune-from {config.tune_from})"
     if config.augment != "none":
         return f"every epoch sees other pictures (--augment {config.augment})"
-    if config.encoder_mode == "train":
+    if encoder.varies:
         return "an encoder in train mode gives other regions at every step (--encoder-mode train)"
     return ""
 
 
 def keep_regions(data, encoder, config: RunConfig, cache: Path, workers: int) -> "KeptRegions":
     """The regions of the whole data set, computed now where they are not kept yet. Raises BadInput where they would not be faithful."""
-    reason = why_not_kept(config)
+    reason = why_not_kept(config, encoder)
     if reason:
         raise BadInput(f"regions can't be kept: {reason}; use pixels, or change that setting")
     key = regions_key(encoder.source, encoder.preprocessing, config.grid, data.fingerprint, config.seed, config.final_norm)

@@ -1,6 +1,6 @@
 """Training on the model's own words: how many of the reference's words are still fed back, and what stands in place of the others.
 
-A model's own word is what it would say at that place when captioning (dropout off, no sampled locations), after the words fed so far.
+A model's own word is what it would say at that place when captioning (dropout off, hard attention's `locations`), after the words fed so far.
 No gradient flows through the choice of a word (arXiv:1506.03099 sec. 2.4), so the words are chosen first and then fed to one forced pass.
 """
 
@@ -18,7 +18,7 @@ STEEPNESS = 10.0  # of the inverse sigmoid: 99 % of the fall lie between the fir
 def forced_share(config: RunConfig, progress: float) -> float:
     """Share of the reference's words fed back at `progress`, 0 at the start of training and 1 at its end.
 
-    The falling schedules are arXiv:1506.03099's (linear, inverse sigmoid, exponential), each ending at `forced_at_end`.
+    The falling schedules are arXiv:1506.03099's (linear, inverse sigmoid, exponential), each from 1 to `forced_at_end`, the last two within 0.01.
     """
     end = config.forced_at_end
     if config.teacher_forcing in ("always", "never"):
@@ -39,13 +39,22 @@ def mix_own_words(decoder, regions: Tensor, words: Tensor, lengths: Tensor, imag
     """
     training = decoder.training
     decoder.eval()
+    try:
+        return _mix(decoder, regions, words, lengths, image_of, share, rule)
+    finally:  # also when memory runs out: training tries again
+        decoder.train(training)
+
+
+def _mix(decoder, regions: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor, share: float, rule: str) -> Tensor:
     lengths, order = lengths.sort(descending=True, stable=True)
     fed = words[order]
     rows = image_of[order]
     state = decoder.start(regions).keep(rows, rows)
     running = len(rows)
-    for t in range(int(lengths[0]) - 1):  # the last word is only predicted
-        now = int((lengths > t + 1).sum())
+    steps = torch.arange(1, words.shape[1] - 1, device=words.device)  # the last word is only predicted
+    for t, now in enumerate((lengths.unsqueeze(0) > steps.unsqueeze(1)).sum(1).tolist()):
+        if not now:
+            break
         if now < running:  # captions that have ended leave
             kept = torch.arange(now, device=words.device)
             state, running = state.keep(kept, kept), now
@@ -55,5 +64,4 @@ def mix_own_words(decoder, regions: Tensor, words: Tensor, lengths: Tensor, imag
         if share > 0:
             own = torch.where(torch.rand(now, device=words.device) < share, fed[:now, t + 1], own)
         fed[:now, t + 1] = own
-    decoder.train(training)
     return fed[order.argsort()]

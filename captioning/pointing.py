@@ -128,10 +128,11 @@ def _point_group(model, data, captions, inputs, images, decode, vocabulary, devi
     """In halves where memory runs out."""
     import torch
 
+    from captioning.decoding import seeded
+
     try:
         # Hard attention may draw locations; the predictions made besides must not depend on whether this ran, nor on where a killed run went on.
-        with torch.inference_mode(), torch.random.fork_rng([device] if torch.device(device).type == "cuda" else []):
-            torch.manual_seed(images[0])
+        with torch.inference_mode(), seeded(images[0], torch.device(device)):
             regions = model.encode(inputs.get(np.asarray(images)).to(device))  # (B, R, D)
             forced = _forced_maps(model, regions, captions.collate(np.concatenate([rows_of[i] for i in images])), images, vocabulary)
             free = _free_maps(model, regions, decode, vocabulary)

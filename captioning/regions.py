@@ -28,7 +28,7 @@ NOTED_EVERY_SECONDS = 10.0
 def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, final_norm: bool = False) -> str:
     """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well."""
     facts = [source.tag if source.kind != "file" else source.name, source.weights_sha256, source.file_sha256, preprocessing.to_dict()]
-    facts += [grid, data_fingerprint, NUMERICS, seed if source.weights_sha256 == "none" else None]
+    facts += [grid, data_fingerprint, NUMERICS, seed if source.follows_seed else None]
     facts += ["final norm"] if final_norm else []  # only then, so that files from before there was a choice keep their names
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -44,6 +44,8 @@ def cached_regions(path: Path, shape: tuple[int, int, int], encode: Callable[[in
         with building(path) as alone:
             regions = _open(path, shape)
             if regions is None:
+                if alone:
+                    _remove_remains(path)
                 _build(path, shape, encode, _Partial(path, shape, shared=not alone))
                 regions = _open(path, shape)
     if regions is None:
@@ -58,6 +60,12 @@ def _open(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
     except (FileNotFoundError, ValueError, EOFError):
         return None
     return regions if regions.shape == shape and regions.dtype == np.float16 else None
+
+
+def _remove_remains(path: Path) -> None:
+    """What builders left that were killed where there was no lock. Called by the one process that may build."""
+    for remains in path.parent.glob(f".{path.name}.*.partial"):
+        remains.unlink(missing_ok=True)
 
 
 class _Partial:
@@ -123,8 +131,8 @@ def _build(path: Path, shape: tuple[int, int, int], encode: Callable[[int], Iter
         os.replace(partial.file, path)
         partial.remove()
     except OSError as error:
-        partial.remove()
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            partial.remove()
             raise _no_space(path, needed) from error
         raise
 

@@ -4,6 +4,7 @@ Weights are always a file whose SHA-256 is known: in a local folder, in the cach
 or fetched into it. `none` is random.
 """
 
+import dataclasses
 import difflib
 import functools
 import hashlib
@@ -20,6 +21,7 @@ from captioning import torchvision_weights
 from captioning.bad_input import BadInput
 
 DEMO_PREFIX = "demo_"
+FOLLOWS_SEED = "+seed"
 ROOT = Path(__file__).resolve().parents[1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Chance that the last block is left out for a picture in train mode; it rises from 0 block by block. arXiv:2201.03545 table 5, and what
@@ -43,8 +45,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class TrunkSource:
-    """An encoder's birth certificate. `kind`: timm, torchvision, demo or file. `weights_sha256`: of the weight file (of the tensors of what a user's file
-    returns, for it may load any); "none" for random weights."""
+    """An encoder's birth certificate. `kind`: timm, torchvision, demo or file.
+
+    `weights_sha256`: of the weight file; of the lasting tensors of what a user's file returns, for it may load any, with "+seed" behind it
+    where others follow the seed; "none" for random weights.
+    """
 
     name: str
     tag: str
@@ -52,6 +57,11 @@ class TrunkSource:
     weights_path: Path | None
     weights_sha256: str
     file_sha256: str = ""
+
+    @property
+    def follows_seed(self) -> bool:
+        """Some of its tensors are random: they belong to the seed, not to the hash."""
+        return self.weights_sha256 == "none" or self.weights_sha256.endswith(FOLLOWS_SEED)
 
 
 def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: bool = True) -> TrunkSource:
@@ -64,11 +74,8 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: b
     if not pretrained:
         weights = "none"
     if ".py:" in encoder:
-        path = Path(encoder.rsplit(":", 1)[0])
-        if not path.is_file():
-            raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
-        code = _sha256(path)
-        return TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, _weights_of_users_file(encoder, code), code)
+        source = users_file(encoder)
+        return dataclasses.replace(source, weights_sha256=_weights_of_users_file(encoder, source.file_sha256))
     if encoder.startswith(DEMO_PREFIX):
         from captioning import demo_encoders
 
@@ -88,6 +95,14 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: b
     if kind == "torchvision":
         torchvision_weights.check_hash(tag, path, sha256)
     return TrunkSource(encoder, tag, kind, path, sha256)
+
+
+def users_file(encoder: str, weights_sha256: str = "none") -> TrunkSource:
+    """path/to/file.py:factory without running it; weights_sha256: what is known of its weights."""
+    path, _, factory = encoder.rpartition(":")
+    if not Path(path).is_file():
+        raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
+    return TrunkSource(factory, encoder, "file", None, weights_sha256, _sha256(Path(path)))
 
 
 def check_name(encoder: str) -> None:
@@ -206,7 +221,7 @@ def _run_users_file(source: TrunkSource):
 
 @functools.cache
 def _weights_of_users_file(encoder: str, _file_sha256: str) -> str:
-    """SHA-256 of the tensors of the module that a user's file returns, "none" if they follow the seed.
+    """SHA-256 of those tensors of the module that a user's file returns which do not follow the seed; "none" if all that was learnt does.
 
     In a process of its own: run_all.py forks its runs from a parent in which no tensor operation may have run.
     """
@@ -223,8 +238,8 @@ def print_weights(encoder: str) -> None:
     """The child of `_weights_of_users_file`: prints what it returns."""
     import torch
 
-    source = TrunkSource(encoder.rsplit(":", 1)[1], encoder, "file", None, "none", _sha256(Path(encoder.rsplit(":", 1)[0])))
-    hashes = []
+    source = users_file(encoder)
+    found = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         try:
@@ -232,12 +247,16 @@ def print_weights(encoder: str) -> None:
         except BadInput as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        digest = hashlib.sha256()
-        for name, tensor in tensors.items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        hashes.append(digest.hexdigest())
-    print(hashes[0] if hashes[0] == hashes[1] else "none")
+        found.append({n: t.detach().cpu().contiguous() for n, t in tensors.items()})
+    lasting = {n: t for n, t in found[0].items() if torch.equal(t, found[1][n])}
+    digest = hashlib.sha256()
+    for name, tensor in lasting.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    if not any(t.is_floating_point() and t.unique().numel() > 1 for t in lasting.values()):
+        print("none")  # what is left are zeros and ones that every new module starts with
+    else:
+        print(digest.hexdigest() + (FOLLOWS_SEED if len(lasting) < len(found[0]) else ""))
 
 
 def _takes_image_size(tag: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 from captioning.bad_input import BadInput
 from captioning.batches import CaptionIds
 from captioning.config import Decode
-from captioning.decoding import Hypothesis, search
+from captioning.decoding import Hypothesis, search, seeded
 from captioning.vocabulary import END, UNK, Vocabulary
 
 IMAGES_AT_ONCE = 50
@@ -54,13 +54,14 @@ def predict(
 def _predict(model, captions, inputs, images, decodes, vocabulary, device, rows_of) -> list[Predicted]:
     """In halves where memory runs out."""
     try:
-        regions = model.encode(inputs.get(np.asarray(images)).to(device))
-        free = [search(model.decoder, regions, decode) for decode in decodes]
-        batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
-        # The batch holds its images in ascending order.
-        places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)
-        words, lengths, image_of = (torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of))
-        scored = model.score_captions(regions, words, lengths, places[image_of])
+        with seeded(images[0], device):  # a killed run goes on at any group of images
+            regions = model.encode(inputs.get(np.asarray(images)).to(device))
+            free = [search(model.decoder, regions, decode) for decode in decodes]
+            batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
+            # The batch holds its images in ascending order.
+            places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)
+            words, lengths, image_of = (torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of))
+            scored = model.score_captions(regions, words, lengths, places[image_of])
     except torch.OutOfMemoryError:
         if len(images) == 1:
             raise BadInput("out of memory with one image; choose a smaller --image-size, model or beam") from None

@@ -4,14 +4,34 @@ A name without its tag is not used: it stands for timm's default weights, which 
 Pure data: importing it imports neither torch nor timm.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 IMAGENET_1K = "ImageNet-1k"
-# What timm's tags call the sets, in the order in which a longer name must be looked for.
+# What timm's tags call the sets, and parts of tags that name who trained or how, never another set.
 SETS = {"in22k": "ImageNet-22k", "in21k": "ImageNet-21k", "in12k": "ImageNet-12k", "in1k": IMAGENET_1K}
-STEP = re.compile("|".join(SETS))
+RECIPES = {
+    "fb",
+    "tv",
+    "tv2",
+    "ft",
+    "fcmae",
+    "augreg",
+    "augreg2",
+    "sw",
+    "a1",
+    "a1h",
+    "a2",
+    "a3",
+    "ra",
+    "ra2",
+    "ra3",
+    "bt",
+    "c3",
+    "d1h",
+    "d2",
+    "nav",
+}
 
 
 @dataclass(frozen=True)
@@ -97,4 +117,7 @@ def pretraining(tag: str, kind: str, weights_sha256: str) -> str:
     if kind == "file":
         return "as the encoder's file says"
     suffix = tag.partition(".")[2]
-    return ", then ".join(SETS[step] for step in STEP.findall(suffix)) or suffix or "not known"
+    parts = suffix.split("_")
+    if all(part in SETS or part in RECIPES for part in parts):
+        return ", then ".join(SETS[part] for part in parts if part in SETS) or suffix
+    return suffix or "not known"

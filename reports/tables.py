@@ -231,7 +231,7 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading) -> list[T
 def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
     """Each model's validation BLEU-4 scored on the reference's words and on its own, all from one checkpoint; None where no run has both."""
     finished = [record for record in rows if record["status"] == "finished"]
-    beams = sorted({beam for record in finished for beam in record["scores"]["val"].get("free", {})}, key=int)
+    beams = sorted({beam for record in finished for beam in record["scores"].get("val", {}).get("free", {})}, key=int)
     if not finished or not beams:
         return None
     n = {found["n_images"] for record in finished if (found := scores_of(record, "val", "published", None))}

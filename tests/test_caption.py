@@ -12,7 +12,7 @@ from PIL import Image
 
 import caption
 from caption import default_checkpoint, load_captioner
-from captioning.bad_input import run_command
+from captioning.bad_input import BadInput, run_command
 from captioning.batches import CaptionIds
 from captioning.config import Decode, RunConfig
 from captioning.data import load_data
@@ -115,6 +115,51 @@ def test_the_captions_are_those_that_validation_scores(captioner, trained, data,
         said = captioner.caption([data / "images" / Path(loaded.examples[index].file).name], Decode(beam=3, max_words=12))[0]
         assert said.words == captioner.vocabulary.decode(scored[index].words)
         assert said.score == pytest.approx(scored[index].score, abs=1e-2)
+
+
+def test_out_of_memory_predicts_in_halves(captioner, data, tmp_path, monkeypatch):
+    """Memory for two images: the same words in the same order."""
+    loaded = load_data(data)
+    config = RunConfig(**{k: v for k, v in captioner.description["config"].items() if k != "beams"})
+    images = [*loaded.split("test"), *loaded.split("val")]  # not in ascending order
+    inputs = open_inputs(loaded, captioner.model.encoder, config, tmp_path, workers=0)
+    captions = CaptionIds([loaded.examples[i].captions for i in images], images, captioner.vocabulary, 12)
+
+    def found():
+        rows = predict(captioner.model, captions, inputs, images, [Decode(beam=3, max_words=12)], captioner.vocabulary, captioner.device)
+        return [(one.image, one.free[0].words, [f.words for f in one.forced]) for one in rows]
+
+    expected, encode = found(), captioner.model.encode
+
+    def small(pixels):
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError
+        return encode(pixels)
+
+    monkeypatch.setattr(captioner.model, "encode", small)
+    assert found() == expected and [image for image, *_ in expected] == images
+    monkeypatch.setattr(captioner.model, "encode", lambda pixels: small(torch.cat([pixels] * 3)))
+    with pytest.raises(BadInput, match="out of memory with one image"):
+        found()
+
+
+def test_locations_are_for_hard_attention(trained):
+    with pytest.raises(BadInput, match="--locations argmax: .* has no hard attention"):
+        load_captioner(trained, "cpu", locations="argmax")
+
+
+def test_one_checkpoint_of_hard_attention_captions_in_three_ways(data, photos, tmp_path):
+    """Drawn locations are the same at every call: they follow Decode's seed."""
+    config = RunConfig(**{**SETTINGS, "attention": "hard", "decoder_lr": 0.05})
+    out = train(config, Where(data=str(data), out=str(tmp_path / "hard"), cache=str(tmp_path), device="cpu", workers=0))
+
+    def scores(locations, seed=0):
+        captioner = load_captioner(out, "cpu", locations=locations)
+        return [caption.score for caption in captioner.caption(photos[:3], Decode(beam=1, max_words=8, seed=seed))]
+
+    assert scores("") == scores("expected")
+    assert scores("sample") == scores("sample") != scores("sample", seed=1)
+    assert len({tuple(scores(locations)) for locations in ("expected", "sample", "argmax")}) == 3
 
 
 def test_a_turned_photo_is_captioned_upright(captioner, photos, tmp_path):

@@ -256,7 +256,7 @@ def test_a_state_holds_no_code(tmp_path):
         "run_id": "x",
         "world": 1,
         "optimiser": {},
-        "random": [],
+        "processes": [],
     }
     save_state(tmp_path / "state.pt", state)
     assert str(load_state(tmp_path / "state.pt")) == str(state)

@@ -391,7 +391,7 @@ def test_stochastic_depth_comes_with_train_mode_only():
 def test_regions_are_kept_only_where_they_last(data, tmp_path, changes, words):
     config = dataclasses.replace(RESNET, **changes)
     encoder = build_encoder(config)
-    assert words in why_not_kept(config) and not why_not_kept(RESNET)
+    assert words in why_not_kept(config, encoder) and not why_not_kept(RESNET, build_encoder(RESNET))
     assert isinstance(open_inputs(data, encoder, config, tmp_path, workers=0), Pixels)
     with pytest.raises(BadInput, match=f"regions can't be kept: .*{words}"):
         keep_regions(data, encoder, config, tmp_path, workers=0)
@@ -416,6 +416,11 @@ def test_a_tuned_encoder_takes_part_in_train_mode():
         ("convnext_base.fb_in22k_ft_in1k", "timm", "ab", "ImageNet-22k, then ImageNet-1k"),
         ("vit_base_patch16_224.augreg2_in21k_ft_in1k", "timm", "ab", "ImageNet-21k, then ImageNet-1k"),
         ("vit_small_patch14_dinov2.lvd142m", "timm", "ab", "lvd142m"),
+        ("resnext101_32x8d.fb_wsl_ig1b_ft_in1k", "timm", "ab", "fb_wsl_ig1b_ft_in1k"),
+        ("vit_base_patch16_clip_224.openai_ft_in1k", "timm", "ab", "openai_ft_in1k"),
+        ("tf_efficientnet_b0.ns_jft_in1k", "timm", "ab", "ns_jft_in1k"),
+        ("resnet18.fb_ssl_yfcc100m_ft_in1k", "timm", "ab", "fb_ssl_yfcc100m_ft_in1k"),
+        ("convnext_base.clip_laion2b_augreg_ft_in12k_in1k", "timm", "ab", "clip_laion2b_augreg_ft_in12k_in1k"),
         ("convnext_small.fb_in1k", "timm", "none", "none"),
         ("demo_convnext", "demo", "ab", "single drawn objects"),
         ("make", "file", "ab", "as the encoder's file says"),

@@ -55,6 +55,19 @@ def test_never_feeds_what_greedy_search_says():
     assert compared > 8
 
 
+def test_a_decoder_that_ran_out_of_memory_goes_on_training(monkeypatch):
+    decoder, regions, words, lengths, image_of = made()
+    decoder.train()
+
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(decoder, "step", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        mix_own_words(decoder, regions, words, lengths, image_of, 0.0, "argmax")
+    assert decoder.training
+
+
 def test_with_the_whole_share_nothing_changes_and_targets_never_do():
     decoder, regions, words, lengths, image_of = made()
     before = words.clone()

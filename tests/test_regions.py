@@ -173,16 +173,19 @@ def test_a_users_file_that_loads_other_weights_is_another_encoder(tmp_path):
     (tmp_path / "own.py").write_text(
         "import torch\nfrom pathlib import Path\nfrom tests.tiny_encoder import TinyEncoder\n"
         "def make():\n    module = TinyEncoder()\n    value = float(Path(__file__).with_name('weight').read_text())\n"
-        "    for p in module.parameters():\n        torch.nn.init.constant_(p, value)\n    return module\n"
+        "    for p in module.parameters():\n        p.data = torch.linspace(0, value, p.numel()).view(p.shape)\n    return module\n"
         "def draw():\n    return TinyEncoder()\n"
+        "def partly():\n    module = make()\n    module.head = torch.nn.Linear(3, 3)\n    return module\n"
     )
-    hashes = []
-    for value in ("1", "2", "1"):
+    sources = []
+    for value, factory in (("1.5", "make"), ("2.5", "make"), ("1.5", "make"), ("1.5", "partly"), ("2.5", "partly"), ("2.5", "draw")):
         (tmp_path / "weight").write_text(value)
         trunks._weights_of_users_file.cache_clear()
-        hashes.append(trunks.locate(f"{tmp_path}/own.py:make", True).weights_sha256)
-    assert hashes[0] == hashes[2] != hashes[1] and "none" not in hashes
-    assert trunks.locate(f"{tmp_path}/own.py:draw", True).weights_sha256 == "none"  # follows the seed
+        sources.append(trunks.locate(f"{tmp_path}/own.py:{factory}", True))
+    hashes = [source.weights_sha256 for source in sources]
+    assert hashes[0] == hashes[2] and len(set(hashes)) == 5
+    assert [source.follows_seed for source in sources] == [False, False, False, True, True, True]
+    assert hashes[5] == "none" and all(h.endswith("+seed") for h in hashes[3:5])
 
 
 def test_out_of_memory_encodes_in_halves(data, tmp_path):

@@ -242,7 +242,8 @@ def test_train_needs_nothing_beyond_torch_timm_transformers_accelerate_nltk_tyro
     assert said.returncode == 0 and len(said.stdout.splitlines()) == 1, said.stderr
 
 
-def test_two_processes_equal_one(data, tmp_path):
+@pytest.mark.parametrize("changes", ["", "'attention': 'hard', 'expected_share': 1.0, 'batching': 'captions'"], ids=["soft", "hard"])
+def test_two_processes_equal_one(data, tmp_path, changes):
     """World size 2 by torchrun (gloo): gradients of a step to 1e-5, then 20 losses to 1e-4, uneven batches and an empty share included.
 
     An encoder with layer norm: batch norm in training mode has each process's own statistics, as in any data-parallel training.
@@ -256,7 +257,9 @@ def test_two_processes_equal_one(data, tmp_path):
         "from tests.tiny import SETTINGS\n"
         "from train import Training, Where\n"
         "torch.set_num_threads(1)\n"
-        "config = RunConfig(**{**SETTINGS, 'encoder': 'demo_convnext', 'dropout': 0.0, 'batch_size': 5, 'tune_from': 0, 'encoder_lr': 1e-3})\n"
+        "config = RunConfig(**{**SETTINGS, 'encoder': 'demo_convnext', 'dropout': 0.0, 'batch_size': 5, 'tune_from': 0, 'encoder_lr': 1e-3, "
+        + changes
+        + "})\n"
         "t = Training(config, Where(data=sys.argv[2], out=sys.argv[3], cache=sys.argv[2] + '/cache', device='cpu', workers=0))\n"
         "losses, gradients, sizes = [], None, set()\n"
         "while len(losses) < 20:\n"
