@@ -54,6 +54,9 @@ class Where:
     """Processes that decode photos."""
     cache: str = ""
     """Folder for decoded pixels and regions; default $RECAP_CACHE or ~/.cache/recap."""
+    regions: Literal["auto", "keep", "encode"] = "auto"
+    """Regions of a frozen encoder: keep them in the cache, refused where they would not be the same at every step; encode them anew each
+    time; auto keeps them where that is faithful."""
     device_batch_size: int = 0
     """Captions at once on a device; 0 is the whole batch. Gradients add up to those of the batch, up to rounding and random draws (dropout,
     sampled locations, own words) and to BatchNorm in train mode, which sees the parts.
@@ -65,7 +68,7 @@ class Where:
 
     def __post_init__(self):
         at_least(self, threads=0, workers=0, device_batch_size=0, save_minutes=0.0)
-        one_of(self, device=("auto", "cpu", "cuda"), track=("none", "tensorboard", "wandb", "trackio"))
+        one_of(self, regions=("auto", "keep", "encode"), device=("auto", "cpu", "cuda"), track=("none", "tensorboard", "wandb", "trackio"))
 
 
 class Stopped(SystemExit):
@@ -152,7 +155,7 @@ class Training:
         """What a step reads for its images: regions kept from a frozen encoder, or pixels."""
         from captioning.inputs import open_inputs
 
-        return open_inputs(self.data, self.model.encoder, self.config, self.cache, self.where.workers)
+        return open_inputs(self.data, self.model.encoder, self.config, self.cache, self.where.workers, self.where.regions)
 
     def run(self, stop_after_steps: int = 0) -> Path:
         self._resume()

@@ -15,9 +15,9 @@ from captioning.regions import cached_regions, regions_key
 ENCODED_AT_ONCE = 32
 
 
-def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int):
-    """`KeptRegions` where they are faithful, else `Pixels`."""
-    if why_not_kept(config, encoder):
+def open_inputs(data, encoder, config: RunConfig, cache: Path, workers: int, regions: str = "auto"):
+    """`KeptRegions` where they are faithful, else `Pixels`. regions: "auto", "keep" (BadInput where they are not faithful) or "encode"."""
+    if regions == "encode" or (regions == "auto" and why_not_kept(config, encoder)):
         return Pixels(data, _pixels(data, encoder, cache, workers), config)
     return keep_regions(data, encoder, config, cache, workers)
 

@@ -83,6 +83,18 @@ def test_as_published_keeps_no_regions_and_says_why(folder, tmp_path, capsys):
     assert (out / "model.safetensors").is_file()
     assert "regions are not kept: an encoder in train mode" in capsys.readouterr().err
     assert not list(tmp_path.glob("regions-*"))
+    with pytest.raises(BadInput, match="regions can't be kept: an encoder in train mode gives other regions at every step"):
+        train(config, Where(out=str(tmp_path / "kept"), cache=str(tmp_path), workers=0, device="cpu", regions="keep"), data)
+
+
+def test_kept_and_encoded_regions_give_the_same_run(folder, tmp_path):
+    config, data, found = small(PRESETS["corrected"], final_norm=False), load_data(folder), []
+    for regions in ("keep", "encode"):
+        where = Where(out=str(tmp_path / regions), cache=str(tmp_path / regions), workers=0, device="cpu", regions=regions)
+        lines = (train(config, where, data) / "metrics.jsonl").read_text().splitlines()
+        found.append([json.loads(line)["train_loss"] for line in lines])
+        assert bool(list((tmp_path / regions).glob("regions-*.npy"))) == (regions == "keep")
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_train_mode_costs_nothing_where_it_changes_nothing(folder, tmp_path):
