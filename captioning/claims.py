@@ -1,0 +1,217 @@
+"""The one rule that says what measured captions make of a claim, its intervals, p-values and smallest detectable differences. No torch.
+
+`RULES` is the rule in words, as a report prints it; `judge` applies it. A published number is only shown and compared with an interval: both arms of
+every test are measured here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+
+from captioning.protocols import Scored
+from captioning.published import Claim
+from captioning.statistics import DRAWS, SEED, interval, resample
+
+NOT_RUN, CONTRADICTED, REPRODUCED = "not run", "contradicted", "reproduced"
+SAME_SIGN_SMALLER, SAME_SIGN_LARGER = "direction only, smaller", "direction only, larger"
+TOO_SMALL, TOO_CLOSE = "smaller than published", "too close to call"
+FINDINGS = (NOT_RUN, CONTRADICTED, REPRODUCED, SAME_SIGN_SMALLER, SAME_SIGN_LARGER, TOO_SMALL, TOO_CLOSE)
+
+_SIZE = (
+    "The first that holds. Not run: a condition has no measurement. Contradicted: the interval of the measured relative difference excludes 0, with the "
+    "other sign. Reproduced: it includes the published difference and excludes 0. Direction only, smaller (or larger): it excludes 0 with the same sign, "
+    "and the published difference lies beyond it (or nearer to 0). Smaller than published: it includes 0 and excludes the published difference. "
+    "Too close to call: it includes both."
+)
+_DIRECTION = (
+    "Only a direction is claimed. Not run: a condition has no measurement. Contradicted: the interval of the measured relative difference excludes 0, "
+    "with the other sign. Reproduced: it excludes 0 with the claimed sign. Too close to call: it includes 0."
+)
+RULES = {
+    "size": _SIZE,
+    "direction": _DIRECTION,
+    "every": f"Every pair must hold. {_DIRECTION} The claim's finding is its worst pair's: not run, then contradicted, then too close to call.",
+}
+SEEDS_WANTED = 5  # fewer say too little of the spread between seeds to resample them
+PLANNED = ((1000, 1), (1000, 5), (5000, 1), (5000, 5))  # images (Flickr8k's and COCO's validation splits) and seeds to plan for
+
+
+def finding_of(ends: Sequence[float], sign: int, published: float | None = None) -> str:
+    """What the interval of a measured relative difference makes of a claim: `RULES` in code. All in percent; sign +1 or -1 is the claimed one."""
+    low, high = sorted(sign * end for end in ends)
+    if high < 0:
+        return CONTRADICTED
+    if published is None:
+        return REPRODUCED if low > 0 else TOO_CLOSE
+    size = sign * published
+    if low > 0:
+        return REPRODUCED if low <= size <= high else SAME_SIGN_SMALLER if size > high else SAME_SIGN_LARGER
+    return TOO_CLOSE if size <= high else TOO_SMALL
+
+
+def judge(
+    claim: Claim,
+    better: Mapping[str, Mapping[int, Scored]],
+    worse: Mapping[str, Mapping[int, Scored]],
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> dict:
+    """What was measured for a claim and what that makes of it. better, worse: run name -> seed -> its scores, all of the same images by the same rules.
+
+    Back: {"finding", "p", "parts"}; a part is a pair of conditions: {"better", "worse" (run names), "values" (metric -> side -> seed -> value),
+    "relative_difference", "interval", "interval_kind", "seed_differences", "p", "finding", "also", "images", "detectable"}, differences in percent of
+    the worse condition's mean over seeds. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
+    five or more ("images and seeds"); else the interval is "images only". Five seeds resampled show about a tenth too little of their spread.
+    The p of several pairs: the largest, since all must hold; where one is contradicted, that pair's times the number of pairs.
+    Raises ValueError for runs that cannot be compared.
+    """
+    systems = [scored for side in (better, worse) for seeds in side.values() for scored in seeds.values()]
+    problem = incomparable(systems)
+    if problem:
+        raise ValueError(problem)
+    metrics = (claim.metric, *claim.also)
+    drawn = iter(_resample_together(systems, metrics, draws, seed))
+    sides = [{run: {s: (scored, next(drawn)) for s, scored in seeds.items()} for run, seeds in side.items()} for side in (better, worse)]
+    parts = [_judge_pair(claim, (a, sides[0][a]), (b, sides[1][b]), seed) for a in better for b in worse]
+    finding = min((part["finding"] for part in parts), key=_badness) if len(parts) > 1 else parts[0]["finding"]
+    p = max(part["p"] for part in parts)
+    if finding == CONTRADICTED:
+        p = min(1.0, len(parts) * min(part["p"] for part in parts if part["finding"] == CONTRADICTED))
+    return {"finding": finding, "p": p, "parts": parts}
+
+
+def _badness(finding: str) -> int:
+    return (CONTRADICTED, TOO_CLOSE, REPRODUCED).index(finding)
+
+
+def incomparable(systems: Sequence[Scored]) -> str | None:
+    """Why these cannot be compared, or None. How the checkpoint was selected belongs to a system; all else of a signature must agree."""
+
+    def rules(scored: Scored) -> str:
+        return "|".join(field for field in scored.signature.split("|") if not field.startswith("select:"))
+
+    if any(scored.ids != systems[0].ids for scored in systems):
+        return "the runs were not scored on the same images"
+    signatures = {rules(scored) for scored in systems}
+    return None if len(signatures) == 1 else f"the runs were scored by different rules: {' and '.join(sorted(signatures))}"
+
+
+def _resample_together(systems: Sequence[Scored], metrics: Sequence[str], draws: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Per system: metric -> (draws,) values. The images are drawn once for all of them."""
+    renamed = []
+    for k, scored in enumerate(systems):
+        for statistic in scored.statistics:
+            if set(metrics) & set(statistic.names):
+                renamed.append(replace(statistic, names=tuple(f"{k} {name}" for name in statistic.names)))
+    values = resample(renamed, draws, seed)
+    return [{metric: values[f"{k} {metric}"] for metric in metrics} for k in range(len(systems))]
+
+
+def _judge_pair(claim: Claim, better: tuple[str, dict], worse: tuple[str, dict], seed: int) -> dict:
+    """better, worse: (run name, {seed: (Scored, metric -> (draws,) values)})."""
+    pairs = {metric: _compare(metric, better[1], worse[1], seed) for metric in (claim.metric, *claim.also)}
+    scores = {
+        side: {str(s): scored.scores() for s, (scored, _) in runs.items()} for side, runs in (("better", better[1]), ("worse", worse[1]))
+    }
+    values = {metric: {side: {s: found[metric] for s, found in by_seed.items()} for side, by_seed in scores.items()} for metric in pairs}
+    also = {}
+    for metric in claim.also:
+        also[metric] = {name: pairs[metric][name] for name in ("relative_difference", "interval")}
+        if metric == claim.published_metric:
+            also[metric]["finding"] = finding_of(pairs[metric]["interval"], claim.sign, claim.published_difference)
+    main = pairs[claim.metric]
+    return {
+        "better": better[0],
+        "worse": worse[0],
+        "values": values,
+        **main,
+        "finding": finding_of(main["interval"], claim.sign, claim.published_difference),
+        "also": also,
+        "images": len(next(iter(better[1].values()))[0].ids),
+    }
+
+
+def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
+    """One metric of two conditions. better, worse: {seed: (Scored, metric -> (draws,) values)}."""
+    a, b = (np.array([scored.scores()[metric] for scored, _ in side.values()]) for side in (better, worse))  # (seeds,)
+    a_draws, b_draws = (np.stack([values[metric] for _, values in side.values()], axis=1) for side in (better, worse))  # (draws, seeds)
+    images_only = _relative(a_draws.mean(axis=1), b_draws.mean(axis=1), metric)
+    both = min(len(a), len(b)) >= SEEDS_WANTED
+    differences = images_only
+    if both:
+        generator = np.random.default_rng(seed)
+        differences = _relative(_mean_of_drawn_seeds(a_draws, generator), _mean_of_drawn_seeds(b_draws, generator), metric)
+    spread = _seed_variance(a, b) if min(len(a), len(b)) > 1 else None
+    images, seeds = len(next(iter(better.values()))[0].ids), min(len(a), len(b))
+    error = float(np.std(images_only))
+    sizes = dict.fromkeys([(images, seeds), *PLANNED])
+    return {
+        "relative_difference": float(_relative(a.mean(), b.mean(), metric)),
+        "interval": list(interval(differences)),
+        "interval_kind": "images and seeds" if both else "images only",
+        "seed_differences": {
+            str(s): float(_relative(better[s][0].scores()[metric], worse[s][0].scores()[metric], metric)) for s in better if s in worse
+        },
+        "p": p_value(differences),
+        "detectable": [
+            {"images": n, "seeds": k, "percent": detectable_difference(error, images, n, spread, k), "spread_of_seeds": spread is not None}
+            for n, k in sizes
+        ],
+    }
+
+
+def _relative(better: np.ndarray, worse: np.ndarray, metric: str) -> np.ndarray:
+    """Difference in percent of `worse`. ValueError where `worse` is 0, in a draw too: no share of nothing is a number."""
+    if not np.all(worse):
+        raise ValueError(f"{metric} of the worse condition is 0 in some resample; there is no relative difference")
+    return 100 * (better / worse - 1)
+
+
+def _mean_of_drawn_seeds(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(draws, seeds) -> (draws,) means over as many seeds drawn with replacement, anew in each draw."""
+    return np.take_along_axis(values, generator.integers(values.shape[1], size=values.shape), axis=1).mean(axis=1)
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided bootstrap p of "no difference": twice the share of draws on the rarer side of 0, a draw of exactly 0 being on both; one is added to
+    that count and to the draws, so that it is never 0 (Davison and Hinkley 1997, eq. 4.11)."""
+    rarer = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    return float(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number so that the chance of even one false alarm stays below the level (Holm 1979, step-down), in the order given."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def detectable_difference(
+    error: float,
+    images: int,
+    at_images: int,
+    seed_variance: float | None = None,
+    at_seeds: int = 1,
+    power: float = 0.8,
+    level: float = 0.05,
+) -> float:
+    """The smallest true difference that a paired test at `level`, two-sided, finds with chance `power` on so many images and seeds.
+
+    (z(1 - level/2) + z(power)) * sqrt(error^2 * images / at_images + seed_variance / at_seeds); in the unit of `error`, the bootstrap standard error
+    over images of the paired difference on `images` images. seed_variance: of the difference, from one seed of each condition to the next.
+    Assumes: normal errors; seeds and images vary independently; more seeds leave the part of the images as it is. With None the spread between
+    seeds is taken as 0, so that the true value is larger.
+    """
+    normal = NormalDist()
+    variance = error**2 * images / at_images + (seed_variance or 0.0) / at_seeds
+    return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * float(variance) ** 0.5
+
+
+def _seed_variance(better: np.ndarray, worse: np.ndarray) -> float:
+    """Variance in percent^2 of the relative difference of one seed each, from (seeds,) values of both on the same images; first order in their spreads."""
+    a, b = better.mean(), worse.mean()
+    return float(100**2 * (better.var(ddof=1) / b**2 + worse.var(ddof=1) * a**2 / b**4))

@@ -1,0 +1,211 @@
+"""What a profile's saved predictions say of every claim. No torch.
+
+    findings(Path("results/flickr8k"), load_claims(), records)
+
+Reads predictions and references as results/README.md lays them out; captioning/claims.py has the rule, benchmarks/published/ the claims.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from captioning.bad_input import BadInput
+from captioning.claims import NOT_RUN, RULES, holm, judge
+from captioning.protocols import Scored, measure_predictions
+from captioning.published import Claim, Condition, load_scale
+from captioning.statistics import DRAWS
+from captioning.weight_tags import WEIGHTS, pretraining
+
+
+def findings(
+    profile_folder: str | Path, claims: Sequence[Claim], records: Iterable[dict], scale: dict | None = None, draws: int = DRAWS
+) -> list[dict]:
+    """What was found for each claim at a profile, ready for JSON; benchmarks/published/README.md explains the fields.
+
+    profile_folder: results/<profile>; records: its records (captioning/records.py), of one name and seed the latest finished one counts. Recomputes every
+    score from the saved predictions; files that are not the record's own are not used. A claim that cannot be judged is "not run", with the reason.
+    """
+    folder, scale = Path(profile_folder), load_scale() if scale is None else scale
+    runs = _by_name_and_seed(records)
+    found = [_find(folder, claim, runs, scale, draws) for claim in claims]
+    judged = [entry for entry in found if entry["p"] is not None]
+    for entry, p in zip(judged, holm([entry["p"] for entry in judged]), strict=True):
+        entry |= {"p_holm": p, "holm_family": len(judged)}
+    return found
+
+
+def _by_name_and_seed(records: Iterable[dict]) -> dict[str, dict[int, dict]]:
+    """name -> seed -> the record that counts: a finished one before a failed one, then the later."""
+    runs: dict[str, dict[int, dict]] = {}
+    for record in sorted(records, key=lambda record: (record["status"] == "finished", record["finished"], record["run_id"])):
+        runs.setdefault(record["name"], {})[record["config"].get("seed", 0)] = record
+    return {name: dict(sorted(seeds.items())) for name, seeds in runs.items()}
+
+
+def _find(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], scale: dict, draws: int) -> dict:
+    wanted = [(side, condition) for side in ("better", "worse") for condition in getattr(claim, side)]
+    here = [(side, condition) for side, condition in wanted if folder.name in condition.profiles]
+    scored: dict[str, dict[str, dict[int, Scored]]] = {"better": {}, "worse": {}}
+    used, reasons = [], []
+    for side, condition in here:
+        try:
+            finished = _usable(folder.name, condition, runs.get(condition.run, {}))
+            scored[side][condition.run] = {seed: _scored(folder, record, claim) for seed, record in finished.items()}
+            used += finished.values()
+        except (BadInput, ValueError) as error:
+            reasons.append(str(error).replace(f"{folder.resolve()}/", ""))  # a page must not depend on where it was made
+    if {side for side, _ in here} != {"better", "worse"}:
+        reasons.append(f"this claim's conditions are not run at profile {folder.name}")
+    judged, problem = _judge_or_say_why(claim, scored, used, draws)
+    reasons += [problem] if problem else []
+    if reasons:
+        judged |= {"finding": NOT_RUN, "p": None}
+    systems = [system for side in scored.values() for seeds in side.values() for system in seeds.values()]
+    return {
+        **_describe(claim),
+        **judged,
+        "p_holm": None,
+        "holm_family": 0,
+        "reason": "; ".join(reasons),
+        "scale": _scale(folder.name, used, scale),
+        "left_out": [condition.run for side, condition in wanted if (side, condition) not in here],
+        "runs": [record["run_id"] for record in used],
+        "failed_runs": [r["run_id"] for _, c in here for r in runs.get(c.run, {}).values() if r["status"] == "failed"],
+        "signature": systems[0].signature if systems else None,
+        "test": [] if reasons else _on_test(claim, used),
+        "command": _command(folder.name, [condition for _, condition in here], used),
+    }
+
+
+def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: int) -> tuple[dict, str]:
+    """What was measured of the pairs whose conditions are there, and why no more could be ("" where a missing condition is the reason)."""
+    nothing = {"finding": NOT_RUN, "p": None, "parts": []}
+    if not all(scored.values()):
+        return nothing, ""
+    if len({record["files"]["references"]["sha256"] for record in used}) > 1:
+        return nothing, "the runs were scored against different references"
+    try:
+        return judge(claim, scored["better"], scored["worse"], draws), ""
+    except ValueError as error:
+        return nothing, str(error)
+
+
+def _describe(claim: Claim) -> dict:
+    content = asdict(claim) | {"better": [c.run for c in claim.better], "worse": [c.run for c in claim.worse], "also": list(claim.also)}
+    return {**content, "rule": RULES[claim.rule]}
+
+
+def _usable(profile: str, condition: Condition, seeds: Mapping[int, dict]) -> dict[int, dict]:
+    """The finished records of a condition by seed. BadInput says why there are none."""
+    finished = {s: record for s, record in seeds.items() if record["status"] == "finished"}
+    if not finished:
+        failed = next((f" (it failed: {record['reason']})" for record in seeds.values()), "")
+        raise BadInput(f"{condition.run} was not run{failed}")
+    for record in finished.values():
+        encoder = record["encoder"]
+        tag, trained_on = encoder.get("tag") or "", _pretraining(encoder)
+        # A net of another family or without its ImageNet weights says nothing of the paper's; the demo's own nets are small members of each family.
+        if profile != "demo" and not (tag.startswith(condition.encoder) and "ImageNet" in trained_on):
+            raise BadInput(
+                f"{record['run_id']} has no ImageNet-trained {condition.encoder} encoder, but {tag or 'one without a tag'} ({trained_on})"
+            )
+    return finished
+
+
+def _pretraining(encoder: dict) -> str:
+    return pretraining(encoder.get("tag") or "", encoder.get("source") or "", encoder.get("sha256") or "none")
+
+
+def _scored(folder: Path, record: dict, claim: Claim) -> Scored:
+    """A run's scores under the claim's protocol. BadInput or ValueError where its files cannot be used or a metric is not to be had."""
+    digests = tuple(_checked_file(folder, record, kind) for kind in ("references", "captions"))
+    wanted = (claim.metric, *claim.also)
+    coco_beams = (claim.beam,) if claim.protocol == "coco" else ()  # coco's tokenizer needs Java
+    measured = _measure(str(digests[1][0]), claim.split, coco_beams, tuple(digest for _, digest in digests))[claim.protocol]
+    scored = measured if isinstance(measured, Scored) else measured.get(str(claim.beam))
+    if scored is None:
+        raise BadInput(f"{record['run_id']} was not decoded at beam {claim.beam}")
+    missing = [metric for metric in wanted if not any(metric in statistic.names for statistic in scored.statistics)]
+    if missing:
+        raise BadInput(f"{record['run_id']} has no {missing[0]}: {scored.not_available.get(missing[0], 'not scored')}")
+    return scored
+
+
+@lru_cache(maxsize=128)  # a report is built again after every run
+def _measure(path: str, split: str, coco_beams: tuple[int, ...], digests: tuple[str, ...]) -> dict:
+    """digests: of the files that are read, so that changed ones are read again."""
+    return measure_predictions(path, split, coco_beams)
+
+
+def _checked_file(folder: Path, record: dict, kind: str) -> tuple[Path, str]:
+    """A record's file and its sha256. BadInput if there is none, it lies outside the profile, or it is not the one that the record was made with."""
+    about = record["files"].get(kind)
+    if not about:
+        raise BadInput(f"{record['run_id']} has no {kind} file")
+    path = (folder / about["path"]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{record['run_id']}: its {kind} file {about['path']!r} lies outside {folder.name}/; not read")
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{record['run_id']}: its {kind} file {about['path']}: {error.strerror}; run again to remake it") from None
+    if digest != about.get("sha256"):
+        raise BadInput(
+            f"{record['run_id']}: its {kind} file {about['path']} is not the one it was scored on (sha256 differs); run again to remake it"
+        )
+    return path, digest
+
+
+def _scale(profile: str, used: Sequence[dict], paper: dict) -> dict:
+    """Whether data and models are the paper's: {"text", "is_paper" (None where nothing was run), "reasons"}. Its decoding is not known to anybody."""
+    reasons = [] if profile == paper["data"] else [f"data: {profile}, the paper's are {paper['data']}"]
+    encoders: dict[str, list[str]] = {}
+    for record in used:
+        data, tag, trained_on = record["data"], record["encoder"].get("tag"), _pretraining(record["encoder"])
+        sizes = {split: data.get("images", {}).get(split) for split in paper["images"]}
+        if profile == paper["data"] and sizes != paper["images"]:
+            reasons.append(f"images: {_counts(sizes)}, the paper's split has {_counts(paper['images'])}")
+        if data.get("splits", "given") != "given":
+            reasons.append(f"splits: {data['splits']}")
+        if trained_on != paper["pretraining"]:
+            encoders.setdefault(f"encoder trained on {trained_on}, the paper's on {paper['pretraining']}", []).append(record["name"])
+        elif tag not in (weights.tag for weights in WEIGHTS):
+            encoders.setdefault(f"{tag} is none of the paper's encoders", []).append(record["name"])
+    reasons += [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in encoders.items()]
+    is_paper = False if reasons else True if used else None
+    text = {False: "not the paper's scale", True: "the paper's data and models, as far as they are known", None: "nothing was run"}
+    return {"text": text[is_paper], "is_paper": is_paper, "reasons": list(dict.fromkeys(reasons))}
+
+
+def _counts(images: dict) -> str:
+    return ", ".join(f"{count:,} {split}" if count is not None else f"? {split}" for split, count in images.items())
+
+
+def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
+    """The same comparison on the test split, from the records: per pair the means over seeds and their relative difference in percent; no test is made."""
+
+    def mean(run: str) -> float | None:
+        found = [record["scores"].get("test", {}).get(claim.protocol, {}) for record in used if record["name"] == run]
+        found = [content if claim.beam is None else content.get(str(claim.beam), {}) for content in found]
+        values = [content.get("scores", {}).get(claim.metric) for content in found]
+        return None if None in values or not values else float(np.mean(values))
+
+    means = {condition.run: mean(condition.run) for condition in (*claim.better, *claim.worse)}
+    pairs = [(a.run, b.run) for a in claim.better for b in claim.worse]
+    return [
+        {"better": a, "worse": b, "better_mean": means[a], "worse_mean": means[b], "relative_difference": 100 * (means[a] / means[b] - 1)}
+        for a, b in pairs
+        if means[a] is not None and means[b]
+    ]
+
+
+def _command(profile: str, conditions: Sequence[Condition], used: Sequence[dict]) -> str:
+    """The call that makes (or remakes, with --force) all runs of a claim."""
+    only = " ".join(dict.fromkeys(f"{condition.experiment}:{condition.run}" for condition in conditions))
+    seeds = 1 + max((record["config"].get("seed", 0) for record in used), default=0)
+    data = "" if profile == "demo" else " --data DIR"
+    return f"python benchmarks/run_all.py --profile {profile}{data} --only {only} --seeds {seeds}"
