@@ -39,7 +39,7 @@ PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100)
 
 # Flickr8k is for machines without a GPU too: its other experiments build upon the smallest encoder.
 PROFILES = {
-    "demo": Profile("demo", "demo", photos=False, base=DEMO, main="convnext", minutes=1.5),
+    "demo": Profile("demo", "demo", photos=False, base=DEMO, main="convnext", minutes=2),
     "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, main="deit-tiny", minutes=40),
     "flickr30k": Profile("flickr30k", "", photos=True, base=PHOTOGRAPHS, main="convnext-small"),
     "coco": Profile("coco", "", photos=True, base=PHOTOGRAPHS, main="convnext-small"),
