@@ -37,7 +37,7 @@ def keep_regions(data, encoder, config: RunConfig, cache: Path, workers: int) ->
     """The regions of the whole data set, computed now where they are not kept yet. Raises BadInput where they would not be faithful."""
     reason = why_not_kept(config, encoder)
     if reason:
-        raise BadInput(f"regions can't be kept: {reason}; use pixels, or change that setting")
+        raise BadInput(f"regions can't be kept: {reason}; use --regions auto, or change that setting")
     key = regions_key(encoder.source, encoder.preprocessing, config.grid, data.fingerprint, config.seed, config.final_norm)
     shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
 
