@@ -179,6 +179,7 @@ class Training:
                         self._save_state()
                         saved = time.monotonic()
                     if received or full:
+                        self.accelerator.end_training()  # torch aborts a process that leaves with its group alive
                         raise Stopped(128 + received if received else 0)
                 # From here to the next epoch nothing is drawn at random: whoever kills it now finds this state and validates again.
                 self._save_state()
