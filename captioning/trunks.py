@@ -152,7 +152,7 @@ def create_trunk(source: TrunkSource, image_size: int = 0, stochastic_depth: boo
     elif source.kind == "demo":
         from captioning import demo_encoders
 
-        trunk = demo_encoders.create(source.name)
+        trunk = demo_encoders.create(source.name, stochastic_depth)
     else:
         import timm
 

@@ -3,7 +3,6 @@
 Training selects checkpoints with it; the predictions that a finished run saves come from the same two functions.
 """
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,8 +11,10 @@ import torch
 
 from captioning.bad_input import BadInput
 from captioning.batches import CaptionIds
+from captioning.bleu import nltk_bleu, nltk_rows
 from captioning.config import Decode
 from captioning.decoding import Hypothesis, search, seeded
+from captioning.ngrams import count_corpus
 from captioning.vocabulary import END, UNK, Vocabulary
 
 IMAGES_AT_ONCE = 50
@@ -103,24 +104,19 @@ def validate(model, data, captions: CaptionIds, inputs, vocabulary: Vocabulary, 
         from accelerate.utils import gather_object
 
         rows = sorted(gather_object(rows))
-    references = {i: [c.split() for c in data.examples[i].captions] for i, _, _ in rows}
-    known = {i: [known_words(c, vocabulary, max_words) for c in data.examples[i].captions] for i, _, _ in rows}
-    forced = [(i, ForcedCaption(*f)) for i, _, fs in rows for f in fs]
+    references = [[c.split() for c in data.examples[i].captions] for i, _, _ in rows]
+    known = [[known_words(c, vocabulary, max_words) for c in data.examples[i].captions] for i, _, _ in rows]
+    forced = [(row, ForcedCaption(*f)) for row, (_, _, fs) in enumerate(rows) for f in fs]
     words = sum(len(f.words) for _, f in forced)
     return {
         "val_cross_entropy": sum(f.cross_entropy for _, f in forced) / words,
         "val_penalty": sum(f.penalty for _, f in forced) / len(forced),
         "val_top5": 100 * sum(f.top5 for _, f in forced) / words,
-        "val_bleu4_free": bleu4([references[i] for i, _, _ in rows], [said for _, said, _ in rows]),
-        "val_bleu4_published": bleu4([known[i] for i, _ in forced], [f.words for _, f in forced]),
+        "val_bleu4_free": bleu4([said for _, said, _ in rows], references),
+        "val_bleu4_published": bleu4([f.words for _, f in forced], known, [row for row, _ in forced]),
     }
 
 
-def bleu4(references: list[list[list[str]]], candidates: list[list[str]]) -> float:
-    """NLTK's corpus BLEU-4, times 100; 0 where no 4-gram matches."""
-    from nltk.translate.bleu_score import corpus_bleu
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NLTK warns of every corpus without a match, as in a first epoch
-        score = float(corpus_bleu(references, candidates))
-    return 100 * score if score > 1e-9 else 0.0  # NLTK gives 1e-231 and the like where no 4-gram matches
+def bleu4(candidates: list[list[str]], references: list[list[list[str]]], image_of: Sequence[int] | None = None) -> float:
+    """NLTK's corpus BLEU-4, times 100. image_of: the row of references of each candidate (default: in order)."""
+    return 100 * float(nltk_bleu(nltk_rows(count_corpus(candidates, references, image_of)).sum(axis=0))[3])

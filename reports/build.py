@@ -3,11 +3,14 @@
     python reports/build.py [--results results] [--evidence results/evidence] [--out reports] [--evidence-only]
 
 Reads records, captions, curves and attention strips as results/README.md lays them out; recomputes no score and imports no torch. Beside each page it
-writes every table as CSV, Markdown and LaTeX (tables/) and every figure as PNG and SVG (figures/). Equal results give equal bytes.
+writes every table as CSV, Markdown and LaTeX (tables/), every figure as PNG and SVG (figures/), and claims.json: what was found of each claim, for a
+machine to check. Equal results give equal bytes; findings and figures whose inputs have not changed since the last build are kept.
 --evidence-only builds the committed pages, reports/evidence/<profile>/, from the committed records instead of the reader's own.
 """
 
 import argparse
+import functools
+import json
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -20,11 +23,17 @@ from markupsafe import Markup  # noqa: E402
 
 from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
-from reports import sections  # noqa: E402
+from captioning.claims_file import make_claims, read_claims, write_claims  # noqa: E402
+from captioning.published import load_numbers  # noqa: E402
+from reports import cost, loss_parts, sections, verdicts  # noqa: E402
+from reports.beside import Beside  # noqa: E402
 from reports.examples import attention_strips, ranked_captions  # noqa: E402
 from reports.figures import save  # noqa: E402
 from reports.pointing import pointing_table  # noqa: E402
-from reports.tables import Link, Missing, Table, Value, compare_table, experiment_tables, long_csv, main_beam  # noqa: E402
+from reports.profile import Profile, anchor_of, load_profile  # noqa: E402
+from reports.protocol_rules import protocols  # noqa: E402
+from reports.scores import compare_table, experiment_tables, long_csv, main_beam, with_means  # noqa: E402
+from reports.tables import Link, Missing, Published, Table, Value  # noqa: E402
 
 STRENGTH = ("coco", "flickr30k", "flickr8k")  # strongest evidence first; the demo always last
 OWN_PICTURES = ("demo",)  # profiles whose pictures the project drew itself, so that a committed page may hold them
@@ -54,14 +63,14 @@ def build_reports(
     return _build_index(env, _load_all(results, but=evidence) if evidence_only else mine, committed, out)
 
 
-def _load_all(folder: Path, but: Path | None = None) -> dict[str, sections.Profile]:
+def _load_all(folder: Path, but: Path | None = None) -> dict[str, Profile]:
     """The profiles under a results folder by name, strongest evidence first."""
     found = {}
     for runs in sorted(folder.glob("*/runs")):
         home = runs.parent
         if but is not None and (home.resolve() == but.resolve() or but.resolve() in home.resolve().parents):
             continue
-        profile = sections.load_profile(home)
+        profile = load_profile(home)
         if profile is not None:
             found[home.name] = profile
     return dict(sorted(found.items(), key=lambda pair: _strength(pair[0])))
@@ -71,82 +80,137 @@ def _strength(name: str) -> tuple[int, str]:
     return (STRENGTH.index(name) if name in STRENGTH else len(STRENGTH) + (name == "demo"), name)
 
 
-def _build_profile(
-    env: jinja2.Environment, profile: sections.Profile, committed: sections.Profile | None, target: Path, *, is_evidence: bool
-) -> None:
-    """One profile's page with its tables and figures beside it."""
-    written: list[Path] = []
-    problems = list(profile.problems)
+class Page:
+    """A profile's page while it is made: what goes into its template, and the files beside it."""
 
-    def table(made: Table) -> Table:
-        written.extend(made.write(target / "tables"))
+    def __init__(self, profile: Profile, target: Path, is_evidence: bool):
+        self.profile, self.target = profile, target
+        self.written: list[Path] = []
+        self.problems = list(profile.problems)
+        self.beam = main_beam(profile.finished)
+        self.ranked = [run for run, _ in sections.rank_runs(profile)]
+        self.content: dict = {
+            "profile": profile,
+            "is_evidence": is_evidence,
+            "summary": sections.summary(profile),
+            "problems": self.problems,
+        }
+
+    def table(self, made: Table | None) -> Table | None:
+        if made is not None:
+            self.written += made.write(self.target / "tables")
         return made
 
-    def figure(made, slug: str) -> Markup:
-        svg, paths = save(made, target / "figures", slug)
-        written.extend(paths)
+    def figure(self, drawing: functools.partial | None, slug: str) -> Markup | None:
+        if drawing is None:
+            return None
+        svg, paths = save(drawing, self.target / "figures", slug)
+        self.written += paths
         return Markup(svg)  # drawn by matplotlib, which escapes the texts it is given
 
-    content: dict = {
-        "profile": profile,
-        "is_evidence": is_evidence,
-        "summary": sections.summary(profile),
-        "protocols": None,
-        "compare": None,
-    }
-    made = sections.protocols(profile)
-    if made is not None:
-        content["protocols"] = {"table": table(made[0]), "svg": figure(made[1], "protocols"), "alt": made[2], **made[3]}
-    content["experiments"] = sections.experiments(profile, ROOT)
-    for experiment in content["experiments"]:
-        for each in experiment["tables"]:
-            table(each)
-        if experiment["figure"] is not None:
-            experiment["svg"] = figure(experiment["figure"], f"{experiment['slug']}-bleu4")
-    if committed is not None:
-        compared = compare_table(profile.finished, committed.finished, profile.heading)
-        content["compare"] = table(compared) if compared else None
-
-    lines, long, more = sections.learning_curves(profile)
-    problems += more
-    content["curves"] = [
-        {"slug": each["slug"], "svg": figure(each["figure"], each["slug"]), "alt": each["alt"], "note": each["note"]} for each in lines
-    ]
-
-    ranked = [run for run, _ in sections.rank_runs(profile)]
-    content["photos_allowed"] = not is_evidence or profile.name in OWN_PICTURES
-    content["pointing"] = []
-    pointed = [run for run in profile.finished if run.get("pointing")]
-    for captions in ("forced", "free"):
-        made = pointing_table(pointed, captions, profile.heading)
-        if made is not None:
-            content["pointing"].append(table(sections.with_means(made, pointed)))
-    content["strips"] = []
-    if content["photos_allowed"]:
-        content["strips"], paths, more = attention_strips(profile.folder, sections.runs_to_show(profile), profile.names, target / "figures")
-        written += paths
-        problems += more
-    content["captions"] = None
-    if ranked:
-        try:
-            content["captions"] = {"run": ranked[0], **ranked_captions(profile.folder, ranked[0], main_beam(profile.finished))}
-        except BadInput as error:
-            problems.append(str(error))
-
-    runs = profile.folder / "runs"
-    content["raw"] = {run["run_id"]: (runs / f"{run['run_id']}.json").read_text(encoding="utf-8") for run in profile.runs}
-    content["problems"] = problems
-    for name, text in {"scores.csv": long_csv(profile.finished), "curves.csv": _curves_csv(long)}.items():
-        with atomic_write(target / "tables" / name) as file:
+    def text(self, name: str, text: str) -> None:
+        with atomic_write(self.target / "tables" / name) as file:
             file.write(text)
-        written.append(target / "tables" / name)
+        self.written.append(self.target / "tables" / name)
+
+
+def _build_profile(env: jinja2.Environment, profile: Profile, committed: Profile | None, target: Path, *, is_evidence: bool) -> None:
+    """One profile's page with its tables, figures and findings beside it."""
+    page = Page(profile, target, is_evidence)
+    _add_verdicts(page)
+    _add_scores(page, committed)
+    _add_curves(page)
+    _add_attention(page, photos_allowed=not is_evidence or profile.name in OWN_PICTURES)
+    _add_cost_and_loss(page)
+    _add_captions(page)
+    page.content["raw"] = {run["run_id"]: _without_scores(run) for run in profile.runs}
+    page.text("scores.csv", long_csv(profile.finished))
     with atomic_write(target / "index.html") as file:
-        file.write(env.get_template("profile.html.j2").render(content))
-    _sweep(target, written)
+        file.write(env.get_template("profile.html.j2").render(page.content))
+    _sweep(target, page.written)
 
 
-def _curves_csv(rows: list[list]) -> str:
-    return "".join(",".join(map(str, row)) + "\n" for row in [["experiment", "run_id", "quantity", "epoch", "value"], *rows])
+def _add_verdicts(page: Page) -> None:
+    path = page.target / "claims.json"
+    content = make_claims(page.profile.folder, page.profile.runs, path if path.exists() else None)
+    write_claims(path, content)
+    claims = content["claims"]
+    page.content |= {
+        "lead": verdicts.lead(page.profile.name, claims),
+        "verdicts": page.table(verdicts.verdict_table(claims)),
+        "unseen": verdicts.unseen(claims),
+        "detectable": page.table(verdicts.detectable_table(claims)),
+        "claims": verdicts.details_of(page.profile, claims),
+    }
+
+
+def _add_scores(page: Page, committed: Profile | None) -> None:
+    """One model under every rule, the experiments' tables, and the reader's scores beside the committed ones."""
+    profile = page.profile
+    rules, problems = protocols(profile, page.ranked)
+    page.problems += problems
+    if rules is not None:
+        page.table(rules["table"])
+        rules["svg"] = page.figure(rules["figure"], "protocols")
+    experiments = sections.experiments(profile, ROOT, Beside(profile.name))
+    for experiment in experiments:
+        for each in [*experiment["tables"], *experiment["further"]]:
+            page.table(each)
+        experiment["svg"] = page.figure(experiment["figure"], f"{experiment['slug']}-bleu4")
+    compared = compare_table(profile.finished, committed.finished, profile.heading) if committed is not None else None
+    page.content |= {"protocols": rules, "experiments": experiments, "compare": page.table(compared)}
+
+
+def _add_curves(page: Page) -> None:
+    lines, long, problems = sections.learning_curves(page.profile)
+    page.problems += problems
+    for each in lines:
+        each["svg"] = page.figure(each["figure"], each["slug"])
+    page.content["curves"] = lines
+    rows = [["run_id", "quantity", "epoch", "value"], *long]
+    page.text("curves.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
+
+
+def _add_attention(page: Page, photos_allowed: bool) -> None:
+    profile = page.profile
+    pointed = [run for run in profile.finished if run.get("pointing")]
+    made = [table for captions in ("forced", "free") if (table := pointing_table(pointed, captions, profile.heading))]
+    page.content |= {"photos_allowed": photos_allowed, "pointing": [page.table(with_means(table, pointed)) for table in made], "strips": []}
+    if photos_allowed:
+        runs = sections.runs_to_show(profile)
+        names = {run["run_id"]: profile.heading(run, "attention").text for run in runs}
+        page.content["strips"], paths, problems = attention_strips(profile.folder, runs, names, page.target / "figures")
+        page.written += paths
+        page.problems += problems
+
+
+def _add_cost_and_loss(page: Page) -> None:
+    profile, found, losses = page.profile, cost.cost_figure(page.profile, page.beam), None
+    drawing, alt = found or (None, "")
+    costs = {"table": page.table(cost.cost_table(profile, page.beam)), "knowledge": page.table(cost.knowledge_table(profile))}
+    rows = loss_parts.rows_of(profile)
+    if rows:
+        numbers = {number.id: number for number in load_numbers()}
+        bars, said = loss_parts.parts_figure(profile, rows)
+        losses = {"table": page.table(loss_parts.parts_table(profile, rows)), "svg": page.figure(bars, "loss-parts"), "alt": said}
+        losses |= {"arithmetic": page.table(loss_parts.arithmetic_table(profile, rows, numbers))}
+        losses |= {"question": sections.question_of("loss_parts", ROOT)}
+    page.content |= {"cost": costs | {"svg": page.figure(drawing, "cost"), "alt": alt}, "losses": losses}
+
+
+def _add_captions(page: Page) -> None:
+    page.content["captions"] = None
+    if page.ranked:
+        try:
+            page.content["captions"] = {"run": page.ranked[0], **ranked_captions(page.profile.folder, page.ranked[0], page.beam)}
+        except BadInput as error:
+            page.problems.append(str(error))
+
+
+def _without_scores(record: dict) -> str:
+    """A record as text, without the scores: they stand in the tables and, each with its signature, in scores.csv."""
+    kept = {name: value for name, value in record.items() if name not in ("scores", "pointing")}
+    return json.dumps(kept, indent=1, ensure_ascii=False)
 
 
 def _sweep(target: Path, written: list[Path]) -> None:
@@ -165,32 +229,39 @@ def _build_index(env: jinja2.Environment, mine: dict, committed: dict, out: Path
             if profile is None:
                 continue
             page = f"evidence/{name}/index.html" if origin == "evidence" else f"{name}/index.html"
-            beam = main_beam(profile.finished)
-            tables = [
-                t for e in profile.experiments[:1] for t in experiment_tables(f"{origin}-{name}", profile.of(e), beam, profile.heading)[:1]
-            ]
             href = quote(page) if (out / page).exists() else ""
-            cards.append(
-                {
-                    "profile": profile,
-                    "origin": origin,
-                    "href": href,
-                    "summary": sections.summary(profile),
-                    "table": tables[0] if tables else None,
-                }
-            )
+            card = {"profile": profile, "origin": origin, "href": href, "summary": sections.summary(profile)}
+            cards.append(card | {"table": _first_table(profile, origin), "findings": _findings_beside(out / page)})
     path = out / "index.html"
     with atomic_write(path) as file:
         file.write(env.get_template("index.html.j2").render(cards=cards))
     return path
 
 
+def _first_table(profile: Profile, origin: str) -> Table | None:
+    """The first experiment's free scores, as the entry shows them."""
+    beam, heading = main_beam(profile.finished), profile.heading
+    for experiment in profile.experiments[:1]:
+        tables = experiment_tables(f"{origin}-{profile.name}", profile.of(experiment), beam, heading, Beside(profile.name))
+        return tables[0] if tables else None
+    return None
+
+
+def _findings_beside(page: Path) -> list[str]:
+    """What was found at a profile in few words, from the claims.json beside its page: ["2 reproduced", "1 contradicted", ...]."""
+    try:
+        claims = read_claims(page.with_name("claims.json"))["claims"]
+    except BadInput:
+        return []
+    return [f"{count} {finding}" for finding, count in verdicts.counts_of(claims).items()]
+
+
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.tests |= {kind.__name__.lower(): lambda cell, kind=kind: isinstance(cell, kind) for kind in (Value, Missing, Link)}
+    env.tests |= {kind.__name__.lower(): lambda cell, kind=kind: isinstance(cell, kind) for kind in (Value, Missing, Link, Published)}
     env.globals |= {
-        "anchor_of": sections.anchor_of,
+        "anchor_of": anchor_of,
         "css": Markup(Path(__file__).with_name("templates").joinpath("style.css").read_text(encoding="utf-8")),
     }
     return env

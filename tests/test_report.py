@@ -1,5 +1,6 @@
 """The report: numbers are the records', what is missing is said, strangers' text stays text, the page stands alone and can be read by a machine."""
 
+import copy
 import csv
 import json
 import re
@@ -15,12 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
+from benchmarks.plan import NAMES
+from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput
-from captioning.records import write_plan
+from captioning.claims_file import read_claims
+from captioning.published import load_claims, load_numbers
+from captioning.records import list_records, write_plan
+from reports import verdicts
+from reports.beside import Beside, load_beside
 from reports.build import build_reports
+from reports.cost import short_hardware
 from reports.examples import sentence_bleu4
-from reports.figures import STYLE
-from tests.made_up_records import add_failed, make_results
+from reports.figures import STYLE, Point, dots, save
+from reports.loss_parts import floor_of, parts_of
+from reports.profile import load_profile
+from reports.protocol_rules import protocols
+from reports.tables import Column, Published, Table
+from tests.made_up_records import STUDY, add_failed, make_results, make_study
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "<script>alert(1)</script>$\\frac{&\"'|"
@@ -70,6 +82,16 @@ def built(tmp_path_factory):
     return results, out, records
 
 
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Every run of the demo's experiments, with captions that claims are judged on, built once: (folder of results, of the demo's page, the page read)."""
+    home = tmp_path_factory.mktemp("study")
+    make_study(home / "results", images=80)
+    build_reports(home / "results", home / "none", home / "reports")
+    page = home / "reports/demo"
+    return home / "results", page, Page(page / "index.html")
+
+
 def rows_of(path: Path) -> list[dict]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -82,14 +104,14 @@ def test_every_number_of_a_table_is_the_records(built):
     for record in records:
         row = rows[f"{record['label']}, seed {record['config']['seed']}"]
         for split, name in (("val", "Validation"), ("test", "Test")):
-            for metric in ("BLEU-1", "BLEU-4"):
+            for metric in ("BLEU-1", "BLEU-4") if split == "val" else ("BLEU-4",):
                 scores = record["scores"][split]["free"]["5"]
                 assert float(row[f"{name} {metric}"]) == scores["scores"][metric]
                 assert [float(row[f"{name} {metric} low"]), float(row[f"{name} {metric} high"])] == scores["intervals"][metric]
                 low, high = scores["intervals"][metric]
                 assert f"{scores['scores'][metric]:.2f} {low:.1f} to {high:.1f}" in text
     long = rows_of(out / "demo/tables/scores.csv")
-    assert len([row for row in long if row["value"]]) == len(records) * 2 * (8 + 3 * 4 + 7)
+    assert len([row for row in long if row["value"]]) == len(records) * 2 * (9 + 3 * 4 + 7)
     assert all(row["signature"] and row["n_images"] for row in long)
 
 
@@ -121,16 +143,262 @@ def test_failed_runs_and_runs_not_run_are_said_with_the_reason(built):
 
 def test_the_protocols_are_one_models_scores(built):
     _, out, records = built
+    text = Page(out / "demo/index.html").text
     best = max(records, key=lambda r: r["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"])["scores"]["val"]
+    assert f"moves by {best['free']['5']['scores']['BLEU-4'] - best['published']['scores']['BLEU-4']:.1f} BLEU-4 points" in text
     rows = rows_of(out / "demo/tables/protocols.csv")
     wanted = [best["published"], *(best["free"][beam] for beam in "135"), best["coco"]["5"]]
     assert [float(row["Validation BLEU-4"]) for row in rows] == [scores["scores"]["BLEU-4"] for scores in wanted]
     assert [row["Signature"] for row in rows] == [scores["signature"] for scores in wanted]
 
 
-def test_a_page_stands_alone_and_is_small(built):
+def test_the_sections_stand_in_their_order(study):
+    _, _, page = study
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert sections == ["asked", "protocols", "tables", "curves", "attention", "cost", "losses", "captions", "provenance"]
+    first_table = next(attributes["id"] for tag, attributes in page.tags if tag == "caption")
+    assert first_table == "table-verdicts"
+
+
+def test_the_verdict_table_has_a_row_for_each_claim_and_its_numbers(study):
+    _, folder, page = study
+    claims = read_claims(folder / "claims.json")["claims"]
+    rows = {row["Claim"].partition(", judged on")[0]: row for row in rows_of(folder / "tables/verdicts.csv")}
+    assert list(rows) == [claim.sentence for claim in load_claims()] == [claim["sentence"] for claim in claims]
+    for claim in claims:
+        row, part = rows[claim["sentence"]], verdicts.deciding_part(claim)
+        assert row["Finding"] == claim["finding"] != "not run" and row["Scale"] == "not the paper's scale"
+        assert float(row["Measured difference"]) == part["relative_difference"] and float(row["p, Holm"]) == claim["p_holm"]
+        assert [float(row[f"Measured difference {end}"]) for end in ("low", "high")] == part["interval"]
+        assert (row["Images"], row["Seeds"]) == ("40", "1") and row["Interval over"].startswith(part["interval_kind"])
+        assert (
+            row["Published difference"] == str(claim["published_difference"] or "no size")
+            and row["Published difference mark"] == claim["mark"]
+        )
+        assert claim["source"] in row["Published difference source"] and claim["rule"] in page.text and claim["command"] in page.text
+        assert ("penalty" in row["Beside it"]) == (claim["metric"] == "cross-entropy") == (", judged on" in row["Claim"])
+        for run in claim["runs"]:
+            assert f"#record-{run}" in page.html
+
+
+def test_the_lead_counts_what_held(study):
+    _, folder, page = study
+    claims = read_claims(folder / "claims.json")["claims"]
+    counts = verdicts.counts_of(claims)
+    assert sum(counts.values()) == len(claims) and len(counts) > 2
+    for finding, count in counts.items():
+        assert re.search(rf"\b{count} (were |was )?{verdicts.IN_WORDS[finding]}", page.text)
+    sure = sum(claim["p_holm"] < 0.05 for claim in claims)
+    assert f"How sure: {sure} of {len(claims)} measured differences" in page.text and "None of this is at the paper's scale" in page.text
+    entry = Page(folder.parent / "index.html").text
+    assert " · ".join(f"{count} {finding}" for finding, count in counts.items()) in entry
+
+
+def test_what_could_be_seen_stands_beside_the_vit_and_deit_margins(study):
+    _, folder, page = study
+    rows = {row["Claim"]: row for row in rows_of(folder / "tables/detectable.csv")}
+    for claim in read_claims(folder / "claims.json")["claims"]:
+        if claim["id"] in ("bleu4-vit", "bleu4-deit"):
+            least = claim["parts"][0]["detectable"][0]
+            row = rows[claim["sentence"]]
+            assert float(row["Smallest difference found 4 times in 5 40 images, 1 seed"]) == least["percent"]
+            assert least["percent"] > claim["published_difference"]
+            assert f"must be at least {least['percent']:.1f} % to be found" in page.text and f"≥ {least['percent']:.1f} %" in page.text
+
+
+def test_the_deciding_pair_is_the_one_that_agrees_least():
+    parts = [{"finding": "reproduced", "relative_difference": -9.0}, {"finding": "too close to call", "relative_difference": -1.0}]
+    claim = {"direction": "lower", "finding": "too close to call", "parts": parts}
+    assert verdicts.deciding_part(claim) is parts[1]
+    assert verdicts.deciding_part(claim | {"finding": "reproduced"}) is parts[0]
+    assert verdicts.deciding_part(claim | {"parts": []}) is None
+
+
+def test_findings_whose_inputs_are_unchanged_are_kept_and_changed_ones_are_not(tmp_path, monkeypatch):
+    records = make_study(tmp_path / "results", images=40, photos=False)
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "out")
+    page = tmp_path / "out/demo"
+    before = {path: path.read_bytes() for path in page.rglob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr("reports.figures._draw", None)  # a figure drawn again, or captions scored again, would raise
+        patch.setattr("captioning.findings.judge", None)
+        build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "out")
+    assert before == {path: path.read_bytes() for path in page.rglob("*.*")}
+    record = copy.deepcopy(next(record for record in records if record["name"] == "deit"))
+    record["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"] += 1
+    (tmp_path / "results/demo/runs" / f"{record['run_id']}.json").write_text(json.dumps(record))
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "out")
+    assert before[page / "figures/encoders-bleu4.svg"] != (page / "figures/encoders-bleu4.svg").read_bytes()
+    assert before[page / "figures/attention-bleu4.svg"] == (page / "figures/attention-bleu4.svg").read_bytes()
+    assert before[page / "claims.json"] != (page / "claims.json").read_bytes()
+
+
+def test_published_numbers_stand_beside_the_measured_ones(study):
+    results, folder, page = study
+    numbers = {number.id: number for number in load_numbers()}
+    rows = {row["Model"]: row for row in rows_of(folder / "tables/encoders-free.csv")}
+    records = {record["name"]: record for record in list_records(results / "demo/runs")[0]}
+    for run, number in {"convnext": "paper-best-free-bleu4", "deit": "baseline-deit-bleu4", "vgg16": "xu-soft-coco-bleu4"}.items():
+        row = rows[STUDY["encoders"][run][0]]
+        assert float(row["Validation BLEU-4"]) == records[run]["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"]
+        assert float(row["Validation BLEU-4, published, COCO"]) == numbers[number].value
+        assert row["Validation BLEU-4, published, COCO mark"] == numbers[number].mark
+        assert numbers[number].source in row["Validation BLEU-4, published, COCO source"] and numbers[number].source in page.text
+    assert rows[STUDY["encoders"]["resnet101"][0]]["Validation BLEU-4, published, COCO"] == ""
+    losses = {row["Model"]: row for row in rows_of(folder / "tables/encoders-losses.csv")}
+    row = losses[STUDY["encoders"]["resnet152"][0]]
+    assert float(row["Validation Top-5, %, published, COCO"]) == numbers["baseline-resnet152-top5"].value
+    assert row["Pretraining"] == "single drawn objects" and float(row["Single objects right, %"]) == pytest.approx(96)
+    assert row["Parameters, encoder"] == "480000" and float(row["Images/s"]) > 0
+
+
+def test_every_entry_of_beside_is_a_known_run_and_number():
+    known = {condition.run for claim in load_claims() for condition in (*claim.better, *claim.worse)}
+    for profile in PROFILES.values():
+        for name in NAMES:
+            experiment = __import__(f"benchmarks.experiments.{name}", fromlist=["runs"])
+            known |= {config.name for _, config in experiment.runs(profile)}
+    content = load_beside()
+    assert content.keys() <= known, content.keys() - known
+    shown = {number.id for entries in content.values() for numbers in entries.values() for number in numbers}
+    assert {number.id for claim in load_claims() for number in (claim.better_number, claim.worse_number) if number} <= shown
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"BLEU-4 at free": ["no-such-number"]}, "'no-such-number' is no published number"),
+        ({"BLEU-3 at free": ["paper-best-free-bleu4"]}, "is BLEU-4 at free"),
+        ({"BLEU-4 at published": ["paper-best-free-bleu4"]}, "is BLEU-4 at free"),
+    ],
+)
+def test_a_wrong_entry_of_beside_is_named(tmp_path, entry, message):
+    (tmp_path / "beside.json").write_text(json.dumps({"schema": 1, "beside": {"convnext": entry}}))
+    with pytest.raises(ValueError, match=f"beside.json, convnext, .*{message}"):
+        load_beside(tmp_path / "beside.json")
+
+
+def test_a_published_column_is_headed_by_its_data_set_where_that_is_not_the_profiles():
+    on = {profile: Beside(profile).data_sets_of(["vgg16", "convnext"], "BLEU-4", "free", "val") for profile in ("demo", "flickr8k", "coco")}
+    assert on == {"demo": ["COCO"], "flickr8k": ["Flickr8k", "COCO"], "coco": ["COCO"]}
+    assert [Beside("flickr8k").heading(name) for name in on["flickr8k"]] == ["published", "published, COCO"]
+    assert Beside("coco").cell("vgg16", "BLEU-4", "free", "test", "COCO") == ""
+
+
+def test_strangers_published_text_stays_text():
+    table = Table("t", "T", [Column("Model", numeric=False), Column("Value")], [["a", Published(1.5, "1.5", "derived", EVIL)]])
+    from reports.build import _environment
+
+    html = _environment().from_string('{% from "macros.html.j2" import show_table %}{{ show_table(table) }}').render(table=table)
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert "<script" not in table.as_markdown() and "1.5 D\\[1\\]" in table.as_markdown() and "1.5 D[1]" in table.as_latex()
+
+
+def test_every_table_has_its_files_and_every_figure(study):
+    _, folder, page = study
+    tables = [attributes["id"].removeprefix("table-") for tag, attributes in page.tags if tag == "caption"]
+    assert len(tables) == len(set(tables)) > 25
+    for slug in tables:
+        for ending in ("csv", "md", "tex"):
+            assert (folder / f"tables/{slug}.{ending}").stat().st_size > 50
+        tex = (folder / f"tables/{slug}.tex").read_text()
+        assert tex.count("\\toprule") == tex.count("\\bottomrule") == 1
+    figures = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert figures == {path.stem for path in (folder / "figures").glob("*.png") if "attention-convnext" not in path.stem} - {
+        path.stem for path in (folder / "figures").glob("attention-*-0-*.png")
+    }
+    assert {"protocols", "cost", "loss-parts", "encoders-bleu4", "learning_rates-curve-cross-entropy"} <= figures
+
+
+def test_rules_of_a_protocols_file_stand_beside_the_records(study, tmp_path):
+    results, folder, _ = study
+    rows = {row["Rule"]: row for row in rows_of(folder / "tables/protocols.csv")}
+    assert list(rows) == [
+        "published: teacher-forced", "free: greedy", "free: beam 3", "free: beam 5", "coco: beam 5", "<end> dropped", "<unk> matches nothing",
+    ]  # fmt: skip
+    forced = float(rows["published: teacher-forced"]["Validation BLEU-4"])
+    assert float(rows["<end> dropped"]["Validation BLEU-4"]) == pytest.approx(forced - 1.4)
+    profile = load_profile(results / "demo")
+    path = next((results / "demo/protocols").iterdir())
+    text = path.read_text()
+    for change in (text[:200], text.replace('"schema": 1', '"schema": 2'), text.replace('"scores"', '"values"')):
+        path.write_text(change)
+        content, problems = protocols(profile, profile.finished)
+        assert content["n"] == 5 and len(problems) == 1 and path.name in problems[0]
+    path.write_text(text)
+    assert protocols(profile, profile.finished)[0]["n"] == 7
+
+
+def test_the_loss_is_taken_apart(study):
+    results, folder, page = study
+    records = {record["name"]: record for record in list_records(results / "demo/runs")[0]}
+    rows = rows_of(folder / "tables/loss-parts.csv")
+    assert [row["Regions"] for row in rows] == ["16", "64"]
+    for name, row in zip(("convnext-grid4", "convnext"), rows, strict=True):
+        scores = records[name]["scores"]["val"]["published"]["scores"]
+        words = scores["cross-entropy per caption"] / scores["cross-entropy"]
+        floor = sum((1 - words / int(row["Regions"])) ** 2 for _ in range(int(row["Regions"]))) / int(row["Regions"])
+        assert float(row["Validation Its floor"]) == pytest.approx(floor)
+        assert float(row["Validation Penalty above its floor"]) == pytest.approx(scores["penalty"] - floor)
+        assert float(row["Validation Loss"]) == pytest.approx(scores["cross-entropy"] + scores["penalty"])
+    printed, measured = rows_of(folder / "tables/loss-arithmetic.csv")
+    numbers = {number.id: number.value for number in load_numbers()}
+    assert float(printed["The grid's share, %"]) == pytest.approx(100 * numbers["penalty-grid-effect"] / numbers["paper-loss-reduction"])
+    by_grid = float(rows[1]["Validation Its floor"]) - float(rows[0]["Validation Its floor"])
+    assert float(measured["Lower by the grid alone"]) == pytest.approx(by_grid)
+    assert "sum" in printed["missing"]
+
+
+def test_the_floor_is_the_published_ones():
+    numbers = {number.id: number.value for number in load_numbers()}
+    for side in (7, 14):
+        assert floor_of(numbers["penalty-words"], side**2) == pytest.approx(numbers[f"penalty-floor-{side}x{side}"], abs=5e-4)
+    assert parts_of({"scores": {}, "encoder": {"grid": [7, 7]}}) is None
+
+
+def test_quality_stands_against_cost(study):
+    results, folder, page = study
+    records = {record["label"]: record for record in list_records(results / "demo/runs")[0]}
+    rows = rows_of(folder / "tables/cost.csv")
+    assert [row["No. in figure"] for row in rows] == [str(k) for k in range(1, len(records) + 1)]
+    for row in rows:
+        cost = records[row["Model"]]["cost"]
+        assert (
+            float(row["Training, minutes"]) == pytest.approx(cost["train_seconds"] / 60)
+            and float(row["Images/s"]) == cost["images_per_second"]
+        )
+    assert "All on Made Up 2.50GHz, 1 thread." in page.text
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "short"),
+    [
+        ("cpu: Intel(R) Xeon(R) Processor @ 2.50GHz", 1, "Xeon 2.50GHz, 1 thread"),
+        ("cpu: AMD EPYC", 2, "AMD EPYC, 2 threads"),
+        ("NVIDIA H200", 4, "H200"),
+        (None, None, "not in the record"),
+    ],
+)
+def test_hardware_is_named_briefly(device, threads, short):
+    assert short_hardware({"device": device, "threads": threads}) == short
+
+
+def test_a_failed_figure_is_never_taken_for_a_drawn_one(tmp_path):
+    from functools import partial
+
+    drawing = partial(dots, "T", "unit", ["a"], {"Validation": [[Point(1.0, 0.5, 1.5)]]})
+    page, (png, svg) = save(drawing, tmp_path, "x")
+    whole = svg.read_bytes()
+    png.unlink()
+    assert save(drawing, tmp_path, "x")[0] == page and png.exists()
+    svg.write_bytes(whole[: len(whole) // 2])
+    assert save(drawing, tmp_path, "x")[0] == page and svg.read_bytes() == whole
+    assert save(partial(dots, "T", "unit", ["a"], {"Validation": [[Point(2.0)]]}), tmp_path, "x")[0] != page
+
+
+def test_a_page_stands_alone_and_is_small(built, study):
     _, out, _ = built
-    for path in out.rglob("index.html"):
+    for path in [*out.rglob("index.html"), *study[1].parent.rglob("index.html")]:
         page = Page(path)
         assert path.stat().st_size < 10e6
         assert not page.all("script", "link", "iframe", "object", "embed")
@@ -145,9 +413,9 @@ def test_a_page_stands_alone_and_is_small(built):
         assert set(re.findall(r"url\((.)", page.html)) <= {"#"}
 
 
-def test_a_page_can_be_read_by_a_screen_reader(built):
+def test_a_page_can_be_read_by_a_screen_reader(built, study):
     _, out, _ = built
-    for path in out.rglob("index.html"):
+    for path in [*out.rglob("index.html"), *study[1].parent.rglob("index.html")]:
         page = Page(path)
         levels = [int(tag[1]) for tag, _ in page.all("h1", "h2", "h3", "h4", "h5", "h6")]
         assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
@@ -159,7 +427,7 @@ def test_a_page_can_be_read_by_a_screen_reader(built):
         ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
         assert len(ids) == len(set(ids))
         within = [a[name][1:] for _, a in page.tags for name in ("href", "xlink:href") if a.get(name, "").startswith("#")]
-        assert within or path.parent == out
+        assert within or path.parent in (out, study[1].parent)
         assert set(within) <= set(ids)
         for _, attributes in page.all("a"):
             if not attributes["href"].startswith("#"):

@@ -15,7 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import run_all
+from benchmarks import run_all, runner
+from benchmarks.experiments import DEFAULT
+from benchmarks.live import Board, print_verdicts
 from benchmarks.plan import is_done, make_plan
 from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput, run_command
@@ -206,20 +208,142 @@ def test_stopped_and_killed_at_bad_moments_equals_unbroken(unbroken, data, tmp_p
     compare(unbroken, tmp_path)
 
 
+def a_runner(place: Path, **how) -> runner.Runner:
+    return runner.Runner(SimpleNamespace(folder=place), None, workers=2, gpus=0, budget_minutes=0, rebuild=lambda: None, **how)
+
+
+def a_run(name: str = "r") -> SimpleNamespace:
+    return SimpleNamespace(run_id=name, label=name, config=SimpleNamespace(seed=0, name=name, epochs=2), labels={"encoders": name})
+
+
 def test_a_run_that_is_stopped_as_it_starts_stops(tmp_path, monkeypatch):
     """A signal between the fork and the child's first line used to be lost: the run went on and was waited for."""
     monkeypatch.setattr("benchmarks.one_run.execute", lambda *_: time.sleep(20))
-    runner = object.__new__(run_all.Runner)
-    runner.cuda, runner.running, runner.data, runner.place = False, {}, None, SimpleNamespace(folder=tmp_path)
-    before = {number: signal.signal(number, lambda n, _: sys.exit(128 + n)) for number in run_all.STOPPING}
+    mine, run, began = a_runner(tmp_path), a_run(), time.monotonic()
+    before = {number: signal.signal(number, lambda n, _: sys.exit(128 + n)) for number in runner.STOPPING}
     try:
-        runner._start(SimpleNamespace(run_id="r", label="r", config=SimpleNamespace(seed=0)))
-        ((_, began, process),) = runner.running.values()
-        runner._stop_children()
+        mine._start(run, Board([run], terminal=False))
+        ((_, process, _),) = mine.running.values()
+        mine._stop_children()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert process.exitcode == -signal.SIGTERM and time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, "1"), ("4,7", "7")])
+def test_a_run_sees_its_own_gpu_alone(monkeypatch, visible, seen):
+    """Of the GPUs that the whole call may use."""
+    name = "CUDA_VISIBLE_DEVICES"
+    monkeypatch.delenv(name, raising=False)
+    if visible:
+        monkeypatch.setenv(name, visible)
+    with runner._only_gpu(1):
+        assert os.environ[name] == seen
+    assert os.environ.get(name) == visible
+
+
+def test_reports_are_built_beside_the_runs_one_at_a_time_and_seldom(tmp_path):
+    """Each build takes a second here, so that after one the next waits for nine more; a report that failed is said and stops nothing."""
+    built = tmp_path / "built"
+
+    def build():
+        with open(built, "a") as file:
+            file.write("x")
+        time.sleep(1)
+
+    report = runner.Report(runner.multiprocessing.get_context("fork"), build)
+    report.build_if_due()
+    assert report.process is None  # nothing is outdated
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        report.outdated = True
+        report.build_if_due()
+        time.sleep(0.05)
+    assert built.read_text() == "x"
+    assert 1 / runner.REPORT_SHARE - 1 <= report.next - report.began <= 30
+    report.stop()
+
+
+def test_the_board_in_a_pipe_and_on_a_terminal(capsys):
+    import re
+
+    from rich.console import Console
+
+    runs = [a_run("one"), a_run("two [red]x"), a_run("three")]
+    board = Board(runs, terminal=False)
+    with board.shown():
+        board.started(runs[0])
+        board.progress(runs[0], "epoch 1/2")
+        board.done(runs[0], "BLEU-4 12.0")
+        board.started(runs[1])
+        board.failed(runs[1], "no weights", Path("logs/two.log"))
+    out, err = capsys.readouterr()
+    assert re.fullmatch(
+        r"one \(seed 0\): started\none \(seed 0\): epoch 1/2\none \(seed 0\): done in 0.0 minutes\ntwo \[red\]x \(seed 0\): started\n", out
+    )
+    assert err == "two [red]x (seed 0): failed: no weights (log: logs/two.log)\n"
+    assert board.summary().startswith("2 of 3 runs ended, 1 failed; 0.0 minutes, about 0 left")
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(board.table())
+    text = console.export_text()
+    assert "BLEU-4 12.0" in text and "two [red]x" in text and "no weights" in text and "1 more wait" in text
+    assert "three" not in text
+
+
+def test_the_verdicts_are_printed(tmp_path, capsys):
+    part = {"relative_difference": 3.21, "interval": [1.0, 5.5]}
+    claims = [
+        {"sentence": "A is above B", "finding": "direction only, smaller", "published_difference": 43.04, "parts": [part], "reason": ""},
+        {"sentence": "All are above C", "finding": "reproduced", "published_difference": None, "parts": [part, part], "reason": ""},
+        {"sentence": "D is above E", "finding": "not run", "published_difference": -1.0, "parts": [], "reason": "e was not run"},
+    ]
+    (tmp_path / "claims.json").write_text(json.dumps({"claims": claims}))
+    print_verdicts(tmp_path / "claims.json")
+    out = capsys.readouterr().out
+    for text in (
+        "A is above B",
+        "direction only, smaller",
+        "+43.04 %",
+        "+3.2 % (+1.0 to +5.5)",
+        "2 pairs, +3.2 to +3.2 %",
+        "e was not run",
+    ):
+        assert text in out
+    print_verdicts(tmp_path / "none.json")
+    assert capsys.readouterr().out == ""
+
+
+def test_estimates():
+    import timm
+    import torch
+
+    from benchmarks import estimates
+
+    profile = PROFILES["flickr8k"]
+    plan = make_plan(profile, ["encoders:deit-tiny", "encoders:convnext", "learning_rates"], 1, [], "none", lambda _: "data")
+    by_name = {run.config.name: run for run in plan}
+
+    def record(name: str, seconds: float, frozen: bool) -> dict:
+        cost = {"train_seconds": seconds, "eval_seconds": 0}
+        return {"status": "finished", "name": name, "encoder": {"frozen": frozen}, "cost": cost}
+
+    records = [record("deit-tiny", 600, True), record("x", 1200, True), record("y", 6000, False), {"status": "failed", "name": "convnext"}]
+    assert estimates.minutes_of(by_name["deit-tiny"], records, profile) == 10
+    assert estimates.minutes_of(by_name["convnext"], records, profile) == 15
+    assert estimates.minutes_of(by_name["convnext-lr1e-4"], records, profile) == 100
+    assert estimates.minutes_of(by_name["convnext"], [], profile) == profile.minutes
+    assert estimates.total_minutes([by_name["deit-tiny"], by_name["convnext"]], records, profile, 2) == 12.5
+    assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == 0  # nobody has measured it
+    two = [by_name["deit-tiny"], by_name["convnext"]]
+    regions = 8000 * 49 * 2 * (192 + 768)
+    assert estimates.disk_gb(two, profile, 8000) == pytest.approx(
+        (regions + 8000 * 224 * 224 * 3) / 1e9 + 2 * estimates.CHECKPOINT_GB["frozen"]
+    )
+    with torch.device("meta"):
+        for name, dim in estimates.DIMS.items():
+            assert timm.create_model(name).num_features == dim, name
+    assert estimates.free_gb(Path("/nowhere/at/all")) > 0
 
 
 def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, monkeypatch):
@@ -331,11 +455,12 @@ def call(monkeypatch, capsys):
 BAD = {
     "unknown profile": (lambda d, t: ["--profile", "flickr9k"], "--profile flickr9k: choose demo, flickr8k"),
     "unknown experiment": (lambda d, t: arguments(d, t)[:-1] + ["decoders"], "--only decoders: no experiment 'decoders'; there are encoders"),
-    "unknown run": (lambda d, t: arguments(d, t)[:-1] + ["encoders:vgg"], "--only encoders:vgg: its runs are convnext-small"),
+    "unknown run": (lambda d, t: arguments(d, t)[:-1] + ["encoders:vgg"], "--only encoders:vgg: its runs are convnext, resnet101"),
     "no data": (lambda d, t: ["--profile", "flickr8k"], "--profile flickr8k needs --data DIR"),
     "no such data": (lambda d, t: arguments(t / "nowhere", t), "nowhere: no such data folder"),
     "no encoder file": (lambda d, t: [*arguments(d, t), "--encoder", "mine.py:make"], "--encoder mine.py:make: there is no file mine.py"),
     "no factory": (lambda d, t: [*arguments(d, t), "--encoder", "resnet18"], "--encoder resnet18: give path/to/file.py:factory"),
+    "all and only": (lambda d, t: arguments(d, t, "--all"), "--all and --only: give one of them"),
     "no seeds": (lambda d, t: arguments(d, t, "--seeds", "0"), "--seeds 0"),
     "negative budget": (lambda d, t: arguments(d, t, "--budget", "-1"), "--budget: give numbers of at least 0"),
     "results read-only": (lambda d, t: arguments(d, t, "--results", "/proc/results"), "/proc/results"),
@@ -370,7 +495,7 @@ def test_the_runs_of_a_killed_call_are_waited_for(tmp_path):
     lock.write(str(gone.pid))
     lock.flush()
     threading.Timer(0.3, lock.close).start()
-    with run_all.only_one(tmp_path):
+    with runner.only_one(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
@@ -418,6 +543,9 @@ def test_force_starts_from_nothing(unbroken, tmp_path, data):
 
 
 def test_a_plan_holds_each_run_once_with_its_seeds():
+    default, everything = (make_plan(PROFILES["demo"], [], 1, [], "pretrained", lambda _: "data", everything=all) for all in (False, True))
+    assert len(default) == 22 and len(everything) > 35 and not any(run.problem for run in everything)
+    assert list(next(run for run in default if run.config.name == "convnext").labels) == [*DEFAULT]  # trained once for all that share it
     plan = make_plan(PROFILES["demo"], [], 3, [], "none", lambda _: "data")
     assert len({run.run_id for run in plan}) == len(plan) and {run.config.seed for run in plan} == {0, 1, 2}
     assert not any(run.config.pretrained or run.problem for run in plan)

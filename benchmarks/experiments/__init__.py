@@ -3,4 +3,15 @@
 Importing one imports no torch and reads nothing.
 """
 
-NAMES = ("encoders", "attention", "teacher_forcing")
+DEFAULT = (
+    "encoders",
+    "show_attend_tell",
+    "convnext_versions",
+    "learning_rates",
+    "teacher_forcing",
+    "attention",
+    "protocols",
+    "loss_parts",
+)
+ABLATIONS = ("published_or_corrected",)  # run_all.py --all, or by name
+NAMES = DEFAULT + ABLATIONS
