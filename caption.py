@@ -19,6 +19,7 @@ from typing import Any
 
 from captioning.bad_input import BadInput, run_command
 from captioning.config import Decode
+from captioning.systems import map_kind
 
 ROOT = Path(__file__).resolve().parent
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
@@ -28,7 +29,10 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Caption:
-    """text, its words, its score (log-probability in nats, see captioning.decoding); attention (T,h,w) as NumPy, a map a word, if asked for."""
+    """text, its words, its score (log-probability in nats, see captioning.decoding); attention (T,h,w) as NumPy, a map a word, if asked for.
+
+    The map of a word that is made of several pieces is their mean.
+    """
 
     text: str
     score: float
@@ -46,24 +50,42 @@ class Captioner:
         self.device = device
 
     def caption(self, images: Sequence, decode: Decode | None = None, attend: bool = False) -> list[Caption]:
-        """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode."""
+        """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode.
+
+        attend: with a map a word, of attention or, where the system's image tokens have no place, of gradients (`map_kind` says which).
+        """
         import torch
 
         pixels = [torch.from_numpy(self.prepare(image)) for image in images]
         if not pixels:
             return []
+        pixels, decode = torch.stack(pixels).to(self.device), decode or Decode()
         with torch.inference_mode():
-            regions = self.model.encode(torch.stack(pixels).to(self.device))
-        return [found[0] for found in self.caption_regions(regions, decode or Decode(), attend)]
+            regions = self.model.encode(pixels)
+        if not attend or self.map_kind != "gradient":
+            return [found[0] for found in self.caption_regions(regions, decode, attend)]
+        from captioning.saliency import gradient_maps
+
+        best = [found[0] for found in self._search(regions, decode, attend=False)]
+        maps = gradient_maps(self.model, pixels, [(i, h.words, range(len(h.words))) for i, h in enumerate(best)])
+        return [self._caption(h, of_pieces) for h, of_pieces in zip(best, maps, strict=True)]
+
+    @property
+    def map_kind(self) -> str:
+        """What a word's map shows: "attention", "gradient" (gradient times input), or "even" where every word sees the mean region."""
+        return map_kind(self.description["config"])
 
     def caption_regions(self, regions, decode: Decode, attend: bool = False) -> list[list[Caption]]:
         """regions (B,R,D) -> for each image the captions of the search, best first."""
+        return [[self._caption(h, h.attention) for h in found] for found in self._search(regions, decode, attend)]
+
+    def _search(self, regions, decode: Decode, attend: bool) -> list[list]:
         from captioning.decoding import search, seeded
 
         if decode.beam > len(self.vocabulary):
             raise BadInput(f"--beam {decode.beam}: wider than the vocabulary of {len(self.vocabulary)} words; choose a smaller beam")
         with seeded(decode.seed, self.device):
-            return [[self._caption(h) for h in found] for found in search(self.model.decoder, regions.to(self.device), decode, attend)]
+            return search(self.model.decoder, regions.to(self.device), decode, attend)
 
     def prepare(self, image):
         """Any image -> what the encoder sees, uint8 (S,S,3)."""
@@ -77,12 +99,17 @@ class Captioner:
         picture = to_upright_rgb(image) if isinstance(image, Image.Image) else open_image(image)
         return np.array(resize(picture, pre.size, pre.resize, pre.interpolation))
 
-    def _caption(self, hypothesis) -> Caption:
-        words = self.vocabulary.decode(hypothesis.words)
+    def _caption(self, hypothesis, of_pieces) -> Caption:
+        """of_pieces: a map for each piece of the hypothesis, (T,R) or (T,h,w), or None."""
+        import numpy as np
+
+        groups = self.vocabulary.groups(hypothesis.words)
         maps = None
-        if hypothesis.attention is not None:
-            maps = hypothesis.attention.float().cpu().numpy().reshape(-1, *self.model.encoder.grid)
-        return Caption(" ".join(words), hypothesis.score, words, maps)
+        if of_pieces is not None:
+            if not isinstance(of_pieces, np.ndarray):
+                of_pieces = of_pieces.float().cpu().numpy().reshape(-1, *self.model.encoder.grid)
+            maps = np.array([of_pieces[places].mean(axis=0) for _, places in groups]).reshape(-1, *of_pieces.shape[1:])
+        return Caption(self.vocabulary.text(hypothesis.words), hypothesis.score, [word for word, _ in groups], maps)
 
 
 def load_captioner(
@@ -193,6 +220,8 @@ def main() -> int:
         raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
     folder = Path(options.checkpoint) if options.checkpoint else default_checkpoint()
     captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations)
+    if options.attention and captioner.map_kind == "even":
+        raise BadInput(f"--attention {options.attention}: {folder} has no attention, every word sees the mean region; leave the option out")
     data = captioner.description["data"]["name"]
     drawn = "; it knows drawn scenes only, not photographs" if data == "demo" else ""
     print(f"checkpoint: {folder} (trained on {data}{drawn})", file=sys.stderr)

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioning.attention_lstm import AttentionLSTM, choose, locate_weights
+from captioning.attention_lstm import AttentionLSTM, choose, lay_out, locate_weights
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
+from captioning.decoder_state import Decoder, Forced, State, captions_in_turn
+from captioning.language_models import Language, locate_language
 from captioning.own_words import mix_own_words
+from captioning.transformer_decoders import CrossDecoder, PrefixDecoder, SepDecoder, T5Decoder
 from captioning.trunks import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, TrunkSource, create_trunk, locate
 from captioning.vocabulary import PAD
 
@@ -27,6 +30,7 @@ class Encoder(nn.Module):
     mode; k: timm's layer groups from the k-th on learn, with BatchNorm statistics kept as they came where the weights are pretrained.
     final_norm: the norm in a ConvNeXt's classifier head is applied to each place of the map. mode "train": the trunk goes into train mode
     with the rest of the model, frozen or not; its stochastic depth draws and its BatchNorm statistics drift.
+    vector: instead the one vector that the trunk's classifier would see, (B,1,D): timm's pooling (a ViT's class token) and last norm.
     Frozen regions in eval mode are rounded to fp16, because that is what the cache of regions holds: one number wherever they come from.
     """
 
@@ -39,6 +43,7 @@ class Encoder(nn.Module):
         tune_from: int = -1,
         final_norm: bool = False,
         mode: Literal["eval", "train"] = "eval",
+        vector: bool = False,
     ):
         super().__init__()
         self.trunk = trunk
@@ -49,6 +54,7 @@ class Encoder(nn.Module):
         self.frozen = tune_from < 0
         self.final_norm = final_norm
         self.mode = mode
+        self.vector = vector
         self.keep_statistics = source.weights_sha256 != "none" and mode == "eval"
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
@@ -61,8 +67,12 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B,3,S,S), already scaled -> regions (B,R,D)."""
-        regions = self._map(images).flatten(2).transpose(1, 2)  # (B, R, D)
+        regions = self.regions(images)
         return regions.half().float() if self.frozen and not self.varies else regions
+
+    def regions(self, images: Tensor) -> Tensor:
+        """The same without rounding: what gradients go through."""
+        return self._map(images).flatten(2).transpose(1, 2)  # (B, R, D)
 
     @property
     def varies(self) -> bool:
@@ -90,6 +100,8 @@ class Encoder(nn.Module):
 
     def _map(self, images: Tensor) -> Tensor:
         features = self.trunk.forward_features(images)
+        if self.vector:
+            return self._pool(features)
         if not isinstance(features, Tensor):
             raise BadInput(
                 f"--encoder {self.source.tag}: gives {type(features).__name__}, no spatial map to attend to; choose another encoder"
@@ -107,6 +119,16 @@ class Encoder(nn.Module):
         if self.pool and tuple(features.shape[-2:]) != (self.pool, self.pool):
             features = F.adaptive_avg_pool2d(features, self.pool)
         return features  # (B, D, h, w)
+
+    def _pool(self, features) -> Tensor:
+        """What the trunk's classifier would see, as a map of one place (B,D,1,1)."""
+        if hasattr(self.trunk, "forward_head"):
+            features = self.trunk.forward_head(features, pre_logits=True)
+        elif isinstance(features, Tensor) and features.dim() == 4:  # a user's own module: plain global pooling
+            features = features.mean((2, 3))
+        if not isinstance(features, Tensor) or features.dim() != 2:
+            raise BadInput(f"--features vector: {self.source.tag} gives no vector; use --features regions, or another encoder")
+        return features[..., None, None]
 
     def _apply_final_norm(self, features: Tensor) -> Tensor:
         """A ConvNeXt's classifier norms the pooled map; here each place of (B,D,h,w) over its D features."""
@@ -175,39 +197,6 @@ def layer_groups(trunk: nn.Module) -> dict[str, int]:
     return {name: order.get(name.partition(".")[0], 0) for name, _ in trunk.named_parameters()}
 
 
-class State(NamedTuple):
-    """A decoder between two words. memory: per image (B, ...), never reordered nor copied. hidden: per row (B*K, ...), K beams an image."""
-
-    memory: tuple[Tensor, ...]
-    hidden: tuple[Tensor, ...]
-
-    def select(self, rows: Tensor) -> "State":
-        """Rows of the beam, by index, within their image."""
-        return State(self.memory, tuple(h.index_select(0, rows) for h in self.hidden))
-
-    def keep(self, images: Tensor, rows: Tensor) -> "State":
-        """Only these images, and the rows that are theirs."""
-        return State(tuple(m.index_select(0, images) for m in self.memory), tuple(h.index_select(0, rows) for h in self.hidden))
-
-
-class Forced(NamedTuple):
-    """Teacher-forced predictions of the M real words (end tokens included) of N captions; padding is never computed.
-
-    logits (M,V), caption (M,) and position (M,) of each word, penalty (N,): the mean over regions of (1 - sum of attention over words)^2,
-    attention (M,R) when asked for. The words come position by position, longest captions first. Hard attention in training has besides
-    log_locations (N,): the log-probability of a caption's sampled locations (0 where the expected region was used), and entropy (N,): the
-    attention's entropy summed over its words, in nats.
-    """
-
-    logits: Tensor
-    caption: Tensor
-    position: Tensor
-    penalty: Tensor
-    attention: Tensor | None
-    log_locations: Tensor | None = None
-    entropy: Tensor | None = None
-
-
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -254,7 +243,7 @@ class MeanRegion(nn.Module):
         return memory[0].expand(-1, weights.shape[1], -1)
 
 
-class AttendDecoder(nn.Module):
+class AttendDecoder(Decoder):
     """LSTM with visual attention (the paper's decoder). V words; words[:, 0] is the start token; PAD fills behind the end token.
 
     Hard attention samples one region a word in training, from `draws`; when captioning it does what `locations` says.
@@ -300,20 +289,6 @@ class AttendDecoder(nn.Module):
         state = State(state.memory, hidden)
         return (logits, state, attention) if attend else (logits, state)
 
-    def forward(self, regions: Tensor, words: Tensor, attend: bool = False):
-        """regions (B,R,D), words (N,T), N/B captions of each image in turn -> logits (N,T,V); with attend also attention (N,T,R).
-
-        words holds no target: its last column is fed in as well. At padding both are 0.
-        """
-        N, T = words.shape
-        following = torch.cat([words, words.new_full((N, 1), PAD)], 1)
-        forced = self.forced(regions, following, (words != PAD).sum(1), attend=attend)
-        logits = forced.logits.new_zeros(N, T, forced.logits.shape[-1]).index_put((forced.caption, forced.position), forced.logits)
-        if not attend:
-            return logits
-        attention = forced.attention.new_zeros(N, T, regions.shape[1])
-        return logits, attention.index_put((forced.caption, forced.position), forced.attention)
-
     def forced(self, regions: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor | None = None, attend: bool = False) -> Forced:
         """Predict each caption's words from its own earlier words.
 
@@ -322,24 +297,20 @@ class AttendDecoder(nn.Module):
         """
         B, N = len(regions), len(words)
         if image_of is None:
-            image_of = torch.arange(B, device=words.device).repeat_interleave(N // B)
+            image_of = captions_in_turn(B, N, words.device)
         # Longest first: at every word only the captions that still run are computed, as a shrinking prefix of the batch.
         lengths, order = lengths.sort(descending=True, stable=True)
         words, image_of = words[order], image_of[order]
         running = (lengths.unsqueeze(0) > torch.arange(int(lengths[0]), device=lengths.device).unsqueeze(1)).sum(1).tolist()
-        memory, hidden = self.start(regions)
-        # index_select, not [...]: on a CPU with several threads the latter's backward pass adds in an order of its own each time.
-        memory = tuple(m.index_select(0, image_of) for m in memory)  # (N, ...)
-        hidden = tuple(h.index_select(0, image_of) for h in hidden)
-        embedded = self.embedding(torch.cat([words[:n, t] for t, n in enumerate(running)]))  # (M, E)
         caption = torch.cat([order[:n] for n in running])
         position = torch.arange(len(running), device=words.device).repeat_interleave(torch.tensor(running, device=words.device))
         draws = self._draw(caption, image_of[order.argsort()], B)
         if self.by_hand:
-            outputs, attentions, chosen = self._run_by_hand(embedded, memory, hidden, running, draws)
-            contexts = None
+            outputs, attentions, chosen = self._run_by_hand(words, lengths, regions, image_of, draws)
+            embedded = contexts = None
         else:
-            outputs, attentions, contexts, chosen = self._run(embedded, memory, hidden, running, draws)
+            embedded = self.embedding(torch.cat([words[:n, t] for t, n in enumerate(running)]))  # (M, E)
+            outputs, attentions, contexts, chosen = self._run(embedded, regions, image_of, running, draws)
         logits = self._say(outputs, embedded, contexts)  # (M, V)
         attended = attentions.new_zeros(N, attentions.shape[1]).index_add(0, caption, attentions)  # (N, R)
         missed = (1 - attended).square()
@@ -364,23 +335,37 @@ class AttendDecoder(nn.Module):
     def _samples_locations(self) -> bool:
         return self.hard and not self.training and self.locations == "sample"
 
-    def _run_by_hand(self, embedded: Tensor, memory, hidden: tuple[Tensor, Tensor], running: list[int], draws: Tensor | None):
+    def _run_by_hand(self, words: Tensor, lengths: Tensor, regions: Tensor, image_of: Tensor, draws: Tensor | None):
         """All words at once: what `_run` does, through captioning.attention_lstm's hand-written backward pass."""
         E = self.embedding.embedding_dim
         from_word, from_context = self.cell.weight_ih[:, :E], self.cell.weight_ih[:, E:]
-        words = F.linear(embedded, from_word, self.cell.bias_ih + self.cell.bias_hh)
         from_hidden = torch.cat([self.attention.query.weight, self.gate.weight, self.cell.weight_hh])
         bias = torch.cat([self.attention.query.bias, self.gate.bias])
         score = self.attention.score.weight.squeeze(0)
+        # Captions that began alike part where each word's location is drawn.
+        layout = lay_out(words, lengths, image_of, alike=draws is None)
+        different, ids = layout.word.unique(return_inverse=True)
+        table = F.linear(self.embedding(different), from_word, self.cell.bias_ih + self.cell.bias_hh)
+        memory, hidden = self.start(regions)
+        # index_select, not [...]: on a CPU with several threads the latter's backward pass adds in an order of its own each time.
+        memory = tuple(m.index_select(0, layout.image) for m in memory)  # (G, ...)
+        hidden = tuple(h.index_select(0, layout.starts) for h in hidden)
         # Under autocast only the forward pass would be in bf16, and the loop's sums are better in float32 anyway.
         with torch.autocast(words.device.type, enabled=False):
-            tensors = (
-                t.float() if t.dtype == torch.bfloat16 else t for t in (words, *memory, *hidden, from_hidden, bias, from_context, score)
+            table, *tensors = (
+                t.float() if t.dtype == torch.bfloat16 else t for t in (table, *memory, *hidden, from_hidden, bias, from_context, score)
             )
-            return AttentionLSTM.apply(*tensors, running, draws, self._takes_likeliest())
+            if draws is not None:
+                draws = torch.empty_like(draws).index_copy(0, layout.row_of, draws)
+            found = AttentionLSTM.apply(table, ids, *tensors, layout.blocks, draws, self._takes_likeliest())
+        return tuple(rows if rows is None else rows.index_select(0, layout.row_of) for rows in found)
 
-    def _run(self, embedded: Tensor, memory, hidden: tuple[Tensor, Tensor], running: list[int], draws: Tensor | None):
+    def _run(self, embedded: Tensor, regions: Tensor, image_of: Tensor, running: list[int], draws: Tensor | None):
         """All words, position by position through `_advance` -> hidden states (M,H), attention (M,R), contexts (M,D), chosen regions (M,)."""
+        memory, hidden = self.start(regions)
+        # index_select, not [...]: on a CPU with several threads the latter's backward pass adds in an order of its own each time.
+        memory = tuple(m.index_select(0, image_of) for m in memory)  # (N, ...)
+        hidden = tuple(h.index_select(0, image_of) for h in hidden)
         outputs, attentions, contexts, chosen = [], [], [], []
         place = 0
         for n in running:
@@ -400,7 +385,8 @@ class AttendDecoder(nn.Module):
         attention = self.attention(hidden[0], memory)  # (B, K, R)
         weights = attention
         if draws is not None or self._takes_likeliest():
-            weights = locate_weights(attention.flatten(0, 1), draws).view_as(attention)
+            chosen = choose(attention.detach().flatten(0, 1), draws)
+            weights = locate_weights(attention.flatten(0, 1), chosen, draws).view_as(attention)
         context = torch.sigmoid(self.gate(hidden[0])) * self.attention.look(weights, memory).flatten(0, 1)
         return self.cell(torch.cat([embedded, context], 1), hidden), attention.flatten(0, 1), context
 
@@ -516,22 +502,46 @@ def top5_hits(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.topk(min(5, logits.shape[-1]), -1).indices == targets.unsqueeze(-1)).any(-1)
 
 
-DECODERS = {"attend": AttendDecoder}
+# System -> (region_dim D, regions R, vocabulary_size V, config, language) -> decoder.
+DECODERS = {
+    "attend": lambda D, R, V, config, language: AttendDecoder(D, V, config),
+    "t5": lambda D, R, V, config, language: T5Decoder(D, V, config, language),
+    "prefix": lambda D, R, V, config, language: PrefixDecoder(D, V, config, language),
+    "sep": lambda D, R, V, config, language: SepDecoder(D, R, V, config, language),
+    "transformer": lambda D, R, V, config, language: CrossDecoder(D, V, config),
+}
 
 
 def build_encoder(config: RunConfig, weights: str = "pretrained", source: TrunkSource | None = None) -> Encoder:
     """The encoder a configuration names. weights: "pretrained", "none", a file or a folder. Raises BadInput as `locate` does."""
     source = source or locate(config.encoder, config.pretrained, weights)
     stochastic_depth = config.encoder_mode == "train"
-    trunk, preprocessing = create_trunk(source, config.image_size, stochastic_depth=stochastic_depth, head_norm=config.final_norm)
+    # A pooled vector goes through the classifier head's norm too, so the weights must hold it.
+    head_norm = config.final_norm or config.features == "vector"
+    trunk, preprocessing = create_trunk(source, config.image_size, stochastic_depth=stochastic_depth, head_norm=head_norm)
     changes = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if config.normalise == "imagenet" else {}
     preprocessing = dataclasses.replace(preprocessing, resize=config.resize, **changes)
     return Encoder(
-        trunk, preprocessing, source, grid=config.grid, tune_from=config.tune_from, final_norm=config.final_norm, mode=config.encoder_mode
-    )
+        trunk, preprocessing, source, grid=config.grid, tune_from=config.tune_from, final_norm=config.final_norm,
+        mode=config.encoder_mode, vector=config.features == "vector",
+    )  # fmt: skip
 
 
-def build_model(config: RunConfig, vocabulary_size: int, weights: str = "pretrained", source: TrunkSource | None = None) -> CaptionModel:
-    """Names -> modules. Seed torch before: what is not pretrained starts from its random state."""
+def build_model(
+    config: RunConfig,
+    vocabulary_size: int,
+    weights: str = "pretrained",
+    source: TrunkSource | None = None,
+    language: Language | dict | None = None,
+) -> CaptionModel:
+    """Names -> modules. Seed torch before: what is not pretrained starts from its random state.
+
+    language: of the systems that have one; a dict is what a checkpoint keeps of it; None looks for it as the configuration says.
+    """
     encoder = build_encoder(config, weights, source)
-    return CaptionModel(encoder, DECODERS[config.system](encoder.dim, vocabulary_size, config), config)
+    if isinstance(language, dict):
+        language = Language.from_dict(language)
+    if language is None:
+        language = locate_language(config, weights)
+    decoder = DECODERS[config.system](encoder.dim, encoder.grid[0] * encoder.grid[1], vocabulary_size, config, language)
+    return CaptionModel(encoder, decoder, config)

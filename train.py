@@ -2,6 +2,7 @@
 
     python train.py --data DIR --encoder deit_tiny_patch16_224 --grid 7
     python train.py --preset as-published --data DIR     # or corrected; further options change it
+    python train.py --system transformer --data DIR      # or t5, prefix, sep
     torchrun --nproc_per_node 2 train.py --data DIR
 
 Reads a data set (python -m captioning.data DIR shows it), writes --out: model.safetensors and config.json of the best epoch so far,
@@ -26,12 +27,14 @@ import numpy as np
 
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, at_least, one_of, run_command
-from captioning.batches import Batch, CaptionIds, epoch_batches
+from captioning.batches import Batch, CaptionIds, epoch_batches, pad_with_end
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
+from captioning.data import SPLITS, load_data
 from captioning.own_words import forced_share
 from captioning.presets import preset, switched
 from captioning.progress import track
+from captioning.systems import system_config
 from captioning.vocabulary import Vocabulary
 
 LOSSES = 8  # fields of models.Losses
@@ -91,13 +94,13 @@ class Training:
         import torch
         from accelerate import Accelerator
 
-        from captioning.data import load_data
         from captioning.inputs import why_not_kept
+        from captioning.language_models import locate_language, without_weights
         from captioning.trunks import locate
         from models import build_model
 
         if where.weights == "none":
-            config = dataclasses.replace(config, pretrained=False)
+            config = without_weights(config)
         self.config, self.where = config, where
         if where.device == "cuda" and not torch.cuda.is_available():
             raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
@@ -107,7 +110,10 @@ class Training:
             torch.set_num_threads(where.threads)
         self.data = data or load_data(where.data, restval=config.restval)
         self.source = locate(config.encoder, config.pretrained, where.weights)
-        self.run_id = run_id(config, data=self.data.fingerprint, weights=self.source.weights_sha256, encoder_file=self.source.file_sha256)
+        self.language = locate_language(config, where.weights)
+        hashes = {"weights": self.source.weights_sha256, "encoder_file": self.source.file_sha256}
+        hashes |= {"language": self.language.identity if self.language else None}
+        self.run_id = run_id(config, data=self.data.fingerprint, **hashes)
         self.out = Path(where.out or f"trained/{self.run_id}")
         self.cache = Path(where.cache) if where.cache else default_cache()
         self.accelerator = Accelerator(
@@ -118,17 +124,15 @@ class Training:
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
-        rule = ("train", "val", "test") if config.vocabulary == "all" else ("train",)
-        examples = self.data.examples
-        counted = (c for split in rule for i in self.data.split(split) for c in examples[i].captions)
-        self.vocabulary = Vocabulary.build(counted, config.minimum_count)
-        self.captions = self._ids("train")
+        self.vocabulary = self._make_vocabulary()
+        self.captions = self._ids(*(SPLITS if config.train_on == "all" else ("train",)))
         if not len(self.captions):
             raise BadInput(f"{where.data}: the training split has no captions")
         if self.captions.cut and self.rank == 0:
-            print(f"{self.captions.cut} training captions are longer than {config.max_words} words and are cut", file=sys.stderr)
+            units = "words" if self.vocabulary.has_words else "tokens"
+            print(f"{self.captions.cut} training captions are longer than {config.max_words} {units} and are cut", file=sys.stderr)
         torch.manual_seed(config.seed)
-        self.model = build_model(config, len(self.vocabulary), source=self.source).to(self.accelerator.device)
+        self.model = build_model(config, len(self.vocabulary), source=self.source, language=self.language).to(self.accelerator.device)
         self.inputs = self._open_inputs()
         if self.rank == 0 and (reason := why_not_kept(config, self.model.encoder)):
             print(f"regions are not kept: {reason}", file=sys.stderr)
@@ -147,9 +151,21 @@ class Training:
         self.lowered = 0  # times that the plateau schedule has lowered the learning rate
         self.images_seen = 0  # by this call
 
-    def _ids(self, split: str) -> CaptionIds:
-        indices = self.data.split(split)
-        captions = [self.data.examples[i].captions for i in indices]
+    def _make_vocabulary(self):
+        """The language model's own tokens, else words of the data set. Raises BadInput: selection by a score that subwords don't have."""
+        config = self.config
+        vocabulary = self.language.vocabulary() if self.language is not None else None
+        if vocabulary is None:
+            rule = SPLITS if config.vocabulary == "all" else ("train",)
+            counted = (c for split in rule for i in self.data.split(split) for c in self.data.examples[i].captions)
+            return Vocabulary.build(counted, config.minimum_count)
+        if config.select == "published":
+            raise BadInput("--select published: a system with subwords has no words under teacher forcing; use --select free")
+        return vocabulary
+
+    def _ids(self, *splits: str) -> CaptionIds:
+        indices = [i for split in splits for i in self.data.split(split)]
+        captions = [self.vocabulary.captions_of(self.data.examples[i]) for i in indices]
         return CaptionIds(captions, indices, self.vocabulary, self.config.max_words)
 
     def _open_inputs(self):
@@ -205,6 +221,8 @@ class Training:
         import torch
 
         batch = self.captions.collate(chosen)
+        if self.config.padding == "end":
+            batch = pad_with_end(batch)
         self._set_learning_rate(batches)
         while True:
             try:
@@ -313,9 +331,11 @@ class Training:
         if self.accelerator.is_main_process:
             with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as curve:
                 curve.write(json.dumps(line) + "\n")
+            top5 = f" top-5 {line['val_top5']:.1f} %," if "val_top5" in line else ""
+            forced = f" {line['val_bleu4_published']:.2f} (teacher-forced)" if "val_bleu4_published" in line else ""
             print(
-                f"epoch {line['epoch']}: loss {line['train_loss']:.3f}, validation cross-entropy {line['val_cross_entropy']:.3f}, "
-                f"top-5 {line['val_top5']:.1f} %, BLEU-4 {line['val_bleu4_free']:.2f} (free, greedy) {line['val_bleu4_published']:.2f} (teacher-forced)",
+                f"epoch {line['epoch']}: loss {line['train_loss']:.3f}, validation cross-entropy {line['val_cross_entropy']:.3f},"
+                f"{top5} BLEU-4 {line['val_bleu4_free']:.2f} (free, greedy){forced}",
                 flush=True,
             )
         self.accelerator.log({k: v for k, v in line.items() if k != "epoch"}, step=self.step)
@@ -323,7 +343,10 @@ class Training:
         self._save_state()
 
     def _validate(self) -> dict:
-        """Cross-entropy, penalty, top-5 under teacher forcing; BLEU-4 of greedy captions (free) and of the forced words (published)."""
+        """Cross-entropy, penalty, top-5 under teacher forcing; BLEU-4 of greedy captions (free) and of the forced words (published).
+
+        Top-5 and published are of words only.
+        """
         from captioning.validation import validate
 
         if self.world > 1 and self.model.encoder.drifts:
@@ -473,12 +496,13 @@ def main() -> int:
 
     import tyro
 
-    # Both choose the defaults of all other options, so they are read first.
+    # These choose the defaults of all other options, so they are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--system", default="attend")
     first.add_argument("--preset", default="")
     first.add_argument("--switch", nargs="+", default=[])
     chosen, _ = first.parse_known_args()
-    config = preset(chosen.preset) if chosen.preset else RunConfig()
+    config = preset(chosen.preset, chosen.system) if chosen.preset else system_config(chosen.system)
     for name in chosen.switch:
         config = switched(name, config)
     arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, default=_Arguments(config=config))

@@ -29,14 +29,29 @@ DIMS = {
 BYTES = 2  # fp16
 CHECKPOINT_GB = {"frozen": 0.05, "tuned": 0.4}  # the decoder (512 wide, 10,000 words), and with it an encoder of 90 million parameters
 DEMO_GB = 0.005
+DEMO_GRID, DEMO_DIM, DEMO_PIXELS = 8, 256, 64  # regions a side, the widest member's features of one, pixels a side
 
 
 def minutes_of(run: Run, records: Sequence[dict], profile: Profile) -> float:
     """As the same row took here with another seed, else as like rows did (encoder frozen or learning), else what the profile says; 0 is not known."""
-    measured = [record for record in records if record["status"] == "finished"]
-    like = [r for r in measured if r["name"] == run.config.name] or [r for r in measured if r["encoder"]["frozen"] == run.config.frozen]
-    seconds = [r["cost"]["train_seconds"] + r["cost"]["eval_seconds"] for r in like]
+    seconds = [r["cost"]["train_seconds"] + r["cost"]["eval_seconds"] for r in like(run, records)]
     return statistics.median(seconds) / 60 if seconds else profile.minutes if run.config.frozen else profile.tuned_minutes
+
+
+def like(run: Run, records: Sequence[dict]) -> list[dict]:
+    """Finished records that tell what a run will take: of the same row, else of the same kind."""
+    measured = [record for record in records if record["status"] == "finished"]
+    return [r for r in measured if r["name"] == run.config.name] or [r for r in measured if r["encoder"]["frozen"] == run.config.frozen]
+
+
+def basis_of(missing: Sequence[Run], records: Sequence[dict]) -> str:
+    """Where the minutes of a plan come from, in words. records: those that were made here."""
+    runs = [run for run in missing if not run.problem]
+    here = sum(bool(like(run, records)) for run in runs)
+    if here == len(runs):
+        return "as measured here"
+    elsewhere = "as measured on CPU cores of 2.5 GHz"
+    return f"{here} of them as measured here, the others {elsewhere}" if here else f"{elsewhere}; measured here after the first"
 
 
 def total_minutes(missing: Sequence[Run], records: Sequence[dict], profile: Profile, workers: int) -> float:
@@ -45,28 +60,44 @@ def total_minutes(missing: Sequence[Run], records: Sequence[dict], profile: Prof
     return 0.0 if not all(minutes) else sum(minutes) / workers
 
 
-def disk_gb(missing: Sequence[Run], profile: Profile, images: int) -> float:
-    """Checkpoints, and regions and pixels kept under the cache: at most, as if none were there yet."""
-    if profile.name == "demo":
-        return DEMO_GB * len(missing)
+def disk_gb(missing: Sequence[Run], profile: Profile, images: int) -> tuple[float, float]:
+    """Of checkpoints under the results, and of regions and pixels kept under the cache: at most, as if none were there yet."""
+    demo, able = profile.name == "demo", [run for run in missing if not run.problem]
     kept = {}
-    for run in missing:
-        config = run.config
-        if run.problem or not config.frozen or config.encoder_mode == "train" or config.augment != "none":
+    for config in [run.config for run in able]:
+        if not config.frozen or config.encoder_mode == "train" or config.augment != "none":
             continue
-        side = config.grid or 14
-        dim = DIMS.get(config.encoder.partition(".")[0], max(DIMS.values()))
+        side = config.grid or (DEMO_GRID if demo else 14)
+        dim = DEMO_DIM if demo else DIMS.get(config.encoder.partition(".")[0], max(DIMS.values()))
         kept[(config.encoder, config.grid, config.image_size, config.resize)] = images * side * side * dim * BYTES
-    sizes = {run.config.image_size or 224 for run in missing if not run.problem}
+    sizes = {run.config.image_size or (DEMO_PIXELS if demo else 224) for run in able}
     pixels = sum(images * size * size * 3 for size in sizes)
-    checkpoints = sum(CHECKPOINT_GB["frozen" if run.config.frozen else "tuned"] for run in missing if not run.problem)
-    return (sum(kept.values()) + (pixels if pixels < 10e9 else 0)) / 1e9 + checkpoints
+    checkpoints = sum(DEMO_GB if demo else CHECKPOINT_GB["frozen" if run.config.frozen else "tuned"] for run in able)
+    return checkpoints, (sum(kept.values()) + (pixels if pixels < 10e9 else 0)) / 1e9
+
+
+def say_disk(needed: tuple[float, float], results: Path, cache: Path) -> str:
+    """What is needed under both folders and what is free there, with a warning where that is too little; they may be on one disk."""
+    if disk_of(results) == disk_of(cache):
+        places = [(sum(needed), results, "")]
+    else:
+        places = [(needed[0], results, " for results"), (needed[1], cache, " for the cache")]
+    said = [f"up to {gb:.1f} GB{what}, {free_gb(folder):.0f} GB free" for gb, folder, what in places]
+    too_little = any(gb > free_gb(folder) for gb, folder, _ in places)
+    return f"disk: {'; '.join(said)}" + ("; THIS IS TOO LITTLE" if too_little else "")
 
 
 def free_gb(folder: Path) -> float:
     """Free on the disk of a folder that may not exist yet."""
     import shutil
 
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free / 1e9
+    return shutil.disk_usage(_existing(folder)).free / 1e9
+
+
+def disk_of(folder: Path) -> int:
+    """Which disk a folder, which may not exist yet, is on."""
+    return _existing(folder).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -65,6 +65,7 @@ def execute(run: Run, place: Place, data) -> None:
     begun = time.monotonic()
     captioner = _load(run, place, checkpoint)
     predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
+    save_references(data, predictions.parent)
     if not predictions.exists():
         save_predictions(captioner, run, place, data, predictions)
     strips = save_attention(captioner, run, place, data)
@@ -127,27 +128,35 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     Written down as it goes: a killed run goes on at the group of images it was at.
     """
     from captioning.inputs import open_inputs
-    from captioning.pointing import has_scenes, pointing_of_split
+    from captioning.pointing import BY_GRADIENTS, has_scenes, pointing_by_gradients, pointing_of_split
     from captioning.progress import track
     from captioning.validation import IMAGES_AT_ONCE, predict
 
     config, model, vocabulary = run.config, captioner.model, captioner.vocabulary
     inputs = open_inputs(data, model.encoder, config, Path(place.cache), workers=2)
     references = save_references(data, path.parent)
-    header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": list(vocabulary.words), "max_words": config.max_words}
+    words = list(vocabulary.words) if vocabulary.has_words else None
+    header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": words, "max_words": config.max_words}
     header |= {"references": references.name, "beams": list(config.beams), "decoding": decoding_fields(config)}
-    decodes = [Decode(beam=min(beam, len(vocabulary)), max_words=config.max_words) for beam in config.beams]
+    decodes = decodes_of(config, len(vocabulary))
+    widest = max(decodes, key=lambda decode: decode.beam)
+    play, seen, played = pointing_of_split, inputs, sys.maxsize if has_scenes(data) and vocabulary.has_words else 0
+    if played and not model.decoder.has_places:
+        play, played = pointing_by_gradients, BY_GRADIENTS
+        seen = open_inputs(data, model.encoder, config, Path(place.cache), workers=2, regions="encode")
     groups = [(split, chunk) for split in SPLITS for chunk in _chunks(data.split(split), IMAGES_AT_ONCE)]
     references_of = {split: _caption_ids(data, split, captioner) for split in SPLITS}
     partial = place.folder / "checkpoints" / run.run_id / "predictions.jsonl"  # a line a group
     done = _whole_lines(partial)
     with open(partial, "a", encoding="utf-8", newline="\n") as file:
         for split, images in track(groups[len(done) :], "captions of val and test", units=f"groups of {IMAGES_AT_ONCE} images"):
-            found = predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device)
+            plays = images[0] in set(data.split(split)[:played])
+            places = plays and model.decoder.has_places
+            found = list(predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device, places))
             rows = [_line(one, data.examples[one.image].image_id, split, config.beams, vocabulary) for one in found]
-            if has_scenes(data):
-                widest = max(decodes, key=lambda decode: decode.beam)
-                pointed = pointing_of_split(model, data, references_of[split], inputs, images, widest, vocabulary, captioner.device)
+            if plays:
+                said = [one.free[decodes.index(widest)] for one in found]
+                pointed = play(model, data, references_of[split], seen, images, said, vocabulary, captioner.device)
                 rows = [row | {"pointing": one} for row, one in zip(rows, pointed, strict=True)]
             file.write(json.dumps(rows) + "\n")
             file.flush()
@@ -165,7 +174,8 @@ def _caption_ids(data, split: str, captioner):
 
     images = data.split(split)
     longest = captioner.description["config"]["max_words"]
-    return CaptionIds([data.examples[i].captions for i in images], images, captioner.vocabulary, longest)
+    captions = [captioner.vocabulary.captions_of(data.examples[i]) for i in images]
+    return CaptionIds(captions, images, captioner.vocabulary, longest)
 
 
 def _whole_lines(partial: Path) -> list[list[dict]]:
@@ -182,24 +192,25 @@ def _whole_lines(partial: Path) -> list[list[dict]]:
 
 
 def _line(one, image_id: str, split: str, beams, vocabulary) -> dict:
-    free = {
-        str(b): {"text": " ".join(vocabulary.decode(h.words)), "score": h.score, "ended": h.ended}
-        for b, h in zip(beams, one.free, strict=True)
-    }
-    forced = [
-        {"words": " ".join(f.words), "n": len(f.words), "top5": f.top5, "cross_entropy": f.cross_entropy, "penalty": f.penalty}
-        for f in one.forced
-    ]
+    free = {str(b): {"text": vocabulary.text(h.words), "score": h.score, "ended": h.ended} for b, h in zip(beams, one.free, strict=True)}
+    forced = [f._asdict() | {"words": None if f.words is None else " ".join(f.words)} for f in one.forced]
     return {"id": image_id, "split": split, "free": free, "forced": forced}
+
+
+def decodes_of(config, vocabulary_size: int) -> list[Decode]:
+    """How the finished run's captions are decoded, in the order of config.beams."""
+    if config.sampled:
+        return [Decode(beam=1, max_words=config.max_words, sample=True, top_k=50, top_p=0.95, temperature=0.8)]
+    return [Decode(beam=min(beam, vocabulary_size), max_words=config.max_words) for beam in config.beams]
 
 
 def decoding_fields(config) -> dict:
     """How captions are decoded for the record, as fields of the scores' signature."""
-    rule = Decode(max_words=config.max_words)
+    rule = decodes_of(config, max(config.beams))[0]
     ngram = rule.no_repeat_ngram or "none"
     select = "free-greedy-bleu4" if config.select == "free" else "published-bleu4"
     return {
-        "stop": rule.stop,
+        "stop": f"sample-k{rule.top_k}-p{rule.top_p}-t{rule.temperature}" if rule.sample else rule.stop,
         "lenpen": rule.length_penalty,
         "ngram": ngram,
         "unk": "banned" if rule.ban_unk else "allowed",
@@ -240,7 +251,7 @@ def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
     pictures = [captioner.prepare(data.open_image(i)) for i in images]
     captions = captioner.caption(_as_images(pictures), Decode(max_words=run.config.max_words), attend=True)
     meta = [
-        {"id": data.examples[i].image_id, "words": c.words, "references": list(data.examples[i].raw)}
+        {"id": data.examples[i].image_id, "words": c.words, "references": list(data.examples[i].raw), "kind": captioner.map_kind}
         for i, c in zip(images, captions, strict=True)
     ]
     save_strips(path, pictures, [c.attention for c in captions], meta)
@@ -307,6 +318,7 @@ def make_record(run: Run, place: Place, data, captioner, found, checkpoint, pred
             "accuracy": _demo_accuracy(encoder.source),
         },
         "model": {"parameters": parameters, "trained_parameters": trained},
+        **_language_model(captioner.description),
         "scores": found["scores"],
         **({"pointing": found["pointing"]} if found["pointing"] else {}),
         "training": {
@@ -329,8 +341,15 @@ def make_record(run: Run, place: Place, data, captioner, found, checkpoint, pred
     }
 
 
+def _language_model(description: dict) -> dict:
+    """Of a system that has one: what it is, and the hashes of its weights and tokenizer that the run id covers."""
+    kept = description.get("language_model")
+    return {} if kept is None else {"language_model": {name: kept[name] for name in ("architecture", "name", "identity")}}
+
+
 def _this_run(run: Run) -> str:
-    return f"--only {next(iter(run.labels))}:{run.config.name} --seeds {run.config.seed + 1} --force"
+    own = f"--encoder {Path(run.config.encoder).name} " if ".py:" in run.config.encoder else ""
+    return f"{own}--only {next(iter(run.labels))}:{run.config.name} --seed {run.config.seed} --force"
 
 
 def _file(path: Path, folder: Path) -> dict:

@@ -1,8 +1,9 @@
 """What there is to run: experiments' rows times seeds, each once however many experiments share it, with its run id and whether it is done."""
 
 import dataclasses
+import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from benchmarks.profiles import Profile
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
 from captioning.records import read_record
+
+MADE = ("captions", "references", "curve")  # a record's files that its numbers are made from; without them it is not done
+PICTURES = ("attention",)  # not every record has them
 
 
 @dataclass(frozen=True)
@@ -60,45 +64,105 @@ def make_plan(
     fingerprint_of: Callable[[bool], str],
     fetch: bool = True,
     everything: bool = False,
+    just_seed: int | None = None,
 ) -> list[Run]:
     """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`.
 
-    fingerprint_of: restval -> fingerprint of the data with or without it. fetch: False downloads no weights; a run that needs some has that for its problem.
+    seeds: 0 to seeds - 1, unless just_seed is the only one. fingerprint_of: restval -> fingerprint of the data with or without it. fetch: False downloads
+    no weights; a run that needs some has that for its problem.
     """
+    from captioning.language_models import locate_language, without_weights
     from captioning.trunks import locate
 
     rows: dict[RunConfig, dict[str, str]] = {}
-    for experiment, names in choose_experiments(only, everything).items():
-        found = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
+    own, chosen = _own_rows(profile, own_encoders), choose_experiments(only, everything)
+    for experiment, names in chosen.items():
+        found = _rows_of(experiment, profile)
         if experiment == "encoders":
-            found += [(_own_name(e), dataclasses.replace(profile.base, name=_own_name(e), encoder=e)) for e in own_encoders]
+            found += [(name, dataclasses.replace(profile.base, name=name, encoder=encoder)) for name, encoder in own.items()]
         unknown = names - {config.name for _, config in found}
         if unknown:
             raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
         for label, config in found:
             if not names or config.name in names:
                 rows.setdefault(config, {})[experiment] = label
+    for name, encoder in own.items():
+        if not any(config.name == name for config in rows):
+            raise BadInput(f"--encoder {encoder}: --only leaves it out; add encoders:{name}, or leave --encoder out")
     if weights == "none":
-        rows = {dataclasses.replace(config, pretrained=False): labels for config, labels in rows.items()}
+        rows = {without_weights(config): labels for config, labels in rows.items()}
     plan = []
     for config, labels in rows.items():
         try:
             source, problem = locate(config.encoder, config.pretrained, weights, fetch), ""
-            hashes = {"weights": source.weights_sha256, "encoder_file": source.file_sha256}
+            language = locate_language(config, weights, fetch)
+            hashes = {
+                "weights": source.weights_sha256,
+                "encoder_file": source.file_sha256,
+                "language": language.identity if language else None,
+            }
         except BadInput as error:
             hashes, problem = {"weights": "not to be had"}, str(error)
-        for seed in range(seeds):
+        for seed in range(seeds) if just_seed is None else (just_seed,):
             seeded = dataclasses.replace(config, seed=seed)
             plan.append(Run(run_id(seeded, data=fingerprint_of(config.restval), **hashes), seeded, labels, problem))
     return plan
 
 
 def is_done(folder: Path, run: Run) -> bool:
-    """A finished record of this very run lies in results/<profile>. A half-written or failed one is no record."""
+    """A finished record of this very run lies in results/<profile>, with the files that it was made with. A half-written or failed one is no record."""
     try:
-        return read_record(folder / "runs" / f"{run.run_id}.json")["status"] == "finished"
+        record = read_record(folder / "runs" / f"{run.run_id}.json")
     except BadInput:
         return False
+    return record["status"] == "finished" and not _changed_files(folder, record)
+
+
+def drop_changed_files(folder: Path, run: Run) -> None:
+    """Remove what lies in the place of a finished run's files and is not what it was scored on: the run would go on from it."""
+    try:
+        record = read_record(folder / "runs" / f"{run.run_id}.json")
+    except BadInput:
+        return
+    for path in _changed_files(folder, record) if record["status"] == "finished" else ():
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _changed_files(folder: Path, record: dict) -> list[Path | None]:
+    """Files of a finished record that are gone or not those that it was made with; None for one that it does not name or that lies elsewhere. The
+    checkpoint may be gone: no number is made from it."""
+    changed: list[Path | None] = []
+    for kind in (*MADE, *(kind for kind in PICTURES if kind in record["files"])):
+        about = record["files"].get(kind)
+        path = folder / about["path"] if isinstance(about, dict) and isinstance(about.get("path"), str) else None
+        if path is None or not path.resolve().is_relative_to(folder.resolve()):
+            changed.append(None)
+        elif not path.is_file() or _sha256(path) != about.get("sha256"):
+            changed.append(path)
+    return changed
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rows_of(experiment: str, profile: Profile) -> list:
+    return importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
+
+
+def _own_rows(profile: Profile, encoders: Sequence[str]) -> dict[str, str]:
+    """Name of the row -> the reader's own encoder. BadInput where it could be taken for another row: findings and tables go by names."""
+    taken = {config.name for experiment in NAMES for _, config in _rows_of(experiment, profile)}
+    rows: dict[str, str] = {}
+    for encoder in dict.fromkeys(encoders):
+        name = _own_name(encoder)
+        if name in taken or name in rows:
+            whose = f"--encoder {rows[name]} has" if name in rows else "a row of the study has"
+            raise BadInput(f"--encoder {encoder}: its row would be called {name}, a name that {whose} already; rename the factory")
+        rows[name] = encoder
+    return rows
 
 
 def _own_name(encoder: str) -> str:

@@ -25,6 +25,8 @@ from benchmarks.plan import Run, is_done, make_plan  # noqa: E402
 from benchmarks.profiles import PROFILES, profile_named  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
 
+EVIDENCE = ROOT / "results" / "evidence"
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -40,12 +42,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--encoder", nargs="+", default=[], metavar="FILE.py:FACTORY", help="rows for encoders of your own; the files are run"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to N-1 of every run (default 1)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of every run (default 1)")
+    parser.add_argument("--seed", type=int, metavar="K", help="seed K of every run, and no other")
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="stop after so long, states saved; 0 is no limit")
     parser.add_argument("--workers", type=int, default=0, help="runs side by side (default: one a CPU core up to 2; one on a GPU)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--results", default=str(ROOT / "results"), metavar="DIR")
-    parser.add_argument("--reports", default=str(ROOT / "reports"), metavar="DIR")
+    parser.add_argument("--reports", default="", metavar="DIR", help="pages (default: reports/, or a folder beside another --results)")
     parser.add_argument(
         "--cache", default="", metavar="DIR", help="decoded pixels and kept regions (default $RECAP_CACHE or ~/.cache/recap)"
     )
@@ -56,8 +59,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.all and options.only:
         raise BadInput("--all and --only: give one of them")
+    if options.seeds is not None and options.seed is not None:
+        raise BadInput("--seeds and --seed: give one of them")
+    options.seeds = 1 if options.seeds is None else options.seeds
     if options.seeds < 1:
         raise BadInput(f"--seeds {options.seeds}: give a number of at least 1")
+    if options.seed is not None and options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: give a number of at least 0")
     if not (options.workers >= 0 and options.budget >= 0):
         raise BadInput("--workers and --budget: give numbers of at least 0")
     return options
@@ -84,7 +92,7 @@ def main() -> int:
         return data.fingerprint if restval else without_restval()
 
     asked = (options.only, options.seeds, options.encoder, options.weights)
-    plan = make_plan(profile, *asked, fingerprint_of, fetch=not options.dry_run, everything=options.all)
+    plan = make_plan(profile, *asked, fingerprint_of, fetch=not options.dry_run, everything=options.all, just_seed=options.seed)
     missing = [run for run in plan if options.force or not is_done(folder, run)]
     records, problems = list_records(folder / "runs")
     for problem in problems:
@@ -99,19 +107,23 @@ def main() -> int:
 
 def work(options, profile, data, where: str, folder: Path, plan: list[Run], missing: list[Run]) -> int:
     """Run what is missing, score it under every token rule where that is asked, build the report, say what held."""
+    from benchmarks.plan import drop_changed_files
     from benchmarks.runner import only_one
 
     with only_one(folder):
         if options.force:
             forget(folder, missing)
-        note_plan(folder, plan, whole=not options.only)
+        for run in missing:
+            drop_changed_files(folder, run)
+        note_plan(folder, plan, whole=not options.only and options.seed is None)
         failed = run_missing(options, profile, data, where, folder, missing) if missing else 0
         rules_of_done_runs(folder, plan)
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else None
     if report:
         from benchmarks.live import print_verdicts
+        from captioning.claims_file import pages_of
 
-        print_verdicts(report.parent / profile.name / "claims.json")
+        print_verdicts(pages_of(options.results, EVIDENCE, report.parent) / profile.name / "claims.json")
     print(f"report: {report or 'none yet, no run has ended'}")
     if profile.name == "demo":
         print(say_larger_data(), end="")
@@ -128,8 +140,6 @@ def run_missing(options, profile, data, where: str, folder: Path, missing: list[
 
     gpus = warm_up(options.device)
     workers = options.workers or default_workers(gpus)
-    evidence = (ROOT / "results" / "evidence").resolve()
-    own = Path(options.results).resolve() != evidence and evidence not in Path(options.results).resolve().parents
     place = Place(
         folder=folder,
         profile=profile.name,
@@ -139,11 +149,19 @@ def run_missing(options, profile, data, where: str, folder: Path, missing: list[
         device="cuda" if gpus else "cpu",
         threads=max(1, core_count() // workers),
         save_minutes=5.0,
-        keep_pictures=own or not profile.photos,
+        keep_pictures=not is_evidence(options) or not profile.photos,
         command=rerun_command(options),
     )
     rebuild = functools.partial(rebuild_report, options)
-    return Runner(place, data, workers, gpus, options.budget, rebuild).run_missing(missing, Board(missing))
+    # --force once more would forget what this call has done.
+    again = "the same command without --force" if options.force else "the same command"
+    return Runner(place, data, workers, gpus, options.budget, rebuild, again).run_missing(missing, Board(missing))
+
+
+def is_evidence(options) -> bool:
+    """What is run is to be committed: it was not, or will not be, the reader's own."""
+    results = Path(options.results).resolve()
+    return EVIDENCE.resolve() in (results, *results.parents)
 
 
 def default_workers(gpus: int) -> int:
@@ -168,14 +186,32 @@ def rules_of_done_runs(folder: Path, plan: list[Run]) -> None:
 
 def say_larger_data() -> str:
     """The demo's last line where photographs lie at hand: the command for them, and its cost."""
+    import shlex
+
     homes = [Path(os.environ["RECAP_DATA"])] if "RECAP_DATA" in os.environ else []
     for home in [*homes, ROOT / "data", ROOT, ROOT.parent / "data"]:
         for profile in reversed(PROFILES.values()):
             folder = home / profile.name
-            if any(folder.glob("dataset*.json")):
+            if holds_data(folder):
                 cost = f" (about {profile.minutes:g} minutes a run on one CPU core)" if profile.minutes else ""
-                return f"larger data is here: python benchmarks/run_all.py --profile {profile.name} --data {folder}{cost}\n"
+                return (
+                    f"larger data is here: python benchmarks/run_all.py --profile {profile.name} --data {shlex.quote(str(folder))}{cost}\n"
+                )
     return ""
+
+
+def holds_data(folder: Path) -> bool:
+    """One data set lies there, as `load_data` looks for it; whether it is whole is not asked."""
+    from captioning.caption_tables import table_files
+    from captioning.coco_files import coco_files
+
+    if not folder.is_dir():
+        return False
+    try:
+        found = list(folder.glob("dataset*.json"))
+        return len(found) == 1 or not found and (bool(coco_files(folder)) or len(table_files(folder)) == 1)
+    except (BadInput, OSError):  # several data sets, or not ours to read
+        return False
 
 
 def list_experiments(profile) -> int:
@@ -200,20 +236,21 @@ def describe(plan: list[Run], missing: list[Run], profile, data) -> None:
 
 def say_cost(missing: list[Run], records: list[dict], profile, data, options) -> str:
     """Minutes, as like runs took here or as the profile says, and disk."""
-    from benchmarks.estimates import disk_gb, free_gb, total_minutes
+    from benchmarks.estimates import basis_of, disk_gb, say_disk, total_minutes
+    from captioning.cache import default_cache
 
-    workers = options.workers or default_workers(0)
-    minutes = total_minutes(missing, records, profile, workers)
-    measured = any(record["status"] == "finished" for record in records)
-    basis = "as measured here" if measured else "as measured on CPU cores of 2.5 GHz; measured here after the first"
-    able = sum(not run.problem for run in missing)
-    time = f"about {minutes:.0f} minutes for {able} runs, {workers} at a time, {basis}" if minutes else "time not known yet"
-    needed, free = disk_gb(missing, profile, len(data.examples)), free_gb(Path(options.results))
-    return f"{time}; disk: up to {needed:.1f} GB, {free:.0f} GB free" + ("; THIS IS TOO LITTLE" if needed > free else "")
+    workers = options.workers or default_workers(count_gpus(options.device) if has_driver() else 0)
+    here = [] if is_evidence(options) else records  # committed records were measured wherever they were made
+    minutes, able = total_minutes(missing, here, profile, workers), sum(not run.problem for run in missing)
+    time = (
+        f"about {minutes:.0f} minutes for {able} runs, {workers} at a time, {basis_of(missing, here)}" if minutes else "time not known yet"
+    )
+    needed = disk_gb(missing, profile, len(data.examples))
+    return f"{time}; {say_disk(needed, Path(options.results), Path(options.cache or default_cache()))}"
 
 
 def forget(folder: Path, runs: list[Run]) -> None:
-    """Remove what runs wrote, so that --force starts them from nothing."""
+    """Remove what runs wrote, so that they start from nothing: --force, once, before any of them is started."""
     import shutil
 
     for run in runs:
@@ -236,39 +273,56 @@ def note_plan(folder: Path, plan: list[Run], whole: bool) -> None:
 
 def warm_up(device: str) -> int:
     """Import what every run needs, once, before forking; returns the number of GPUs to use, 0 for the CPU."""
-    # torch would otherwise start CUDA to count devices, and a forked child could not use it.
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import accelerate  # noqa: F401
     import nltk.translate.bleu_score  # noqa: F401
     import timm  # noqa: F401
-    import torch
+    import torch  # noqa: F401
 
     import caption  # noqa: F401
     import models  # noqa: F401
     import reports.build  # noqa: F401
     import train  # noqa: F401
 
-    if device == "cuda" and not torch.cuda.is_available():
+    gpus = count_gpus(device)
+    if device == "cuda" and not gpus:
         raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
-    return torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    return gpus
+
+
+def count_gpus(device: str) -> int:
+    """GPUs that runs would have, without starting CUDA in this process: a child that is forked from it could not use it any more."""
+    if device == "cpu":
+        return 0
+    # torch would otherwise start CUDA to see whether there is a device.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def has_driver() -> bool:
+    """An NVIDIA driver is here. Without one a plan need not import torch, which takes seconds, to count GPUs."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def rerun_command(options) -> str:
-    """The command that runs again, without the places on this machine; which run, its record says."""
+    """The command that runs again, without the places on this machine; which run, and its own encoder, its record says."""
     data = " --data DIR" if options.data else ""
     weights = " --weights none" if options.weights == "none" else " --weights DIR" if options.weights != "pretrained" else ""
-    encoders = f" --encoder {' '.join(_without_folder(e) for e in options.encoder)}" if options.encoder else ""
-    return f"python benchmarks/run_all.py --profile {options.profile}{data}{weights}{encoders}"
-
-
-def _without_folder(encoder: str) -> str:
-    return Path(encoder).name
+    return f"python benchmarks/run_all.py --profile {options.profile}{data}{weights}"
 
 
 def rebuild_report(options) -> Path:
+    from captioning.claims_file import reports_of
     from reports.build import build_reports
 
-    return build_reports(options.results, ROOT / "results" / "evidence", options.reports)
+    return build_reports(options.results, EVIDENCE, options.reports or reports_of(options.results))
 
 
 if __name__ == "__main__":

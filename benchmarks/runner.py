@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.live import Board
@@ -25,16 +27,36 @@ TICK_SECONDS = 0.2
 LEAVING_SECONDS = 60.0
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 REPORT_SHARE = 0.05  # of the time: a report after each run is of no use if runs wait for it
+REASON_BYTES = 4000  # a pipe holds 64 kB: a run that tells more would wait for a reader
+
+
+@dataclass
+class Running:
+    """A run at work. told: where it says why it failed; log_from: bytes of its log that earlier attempts wrote."""
+
+    run: Run
+    process: BaseProcess
+    gpu: int
+    told: Connection
+    log_from: int
+
+    def reason(self) -> str:
+        """What the process, which has ended, said of why it failed; "" where it was killed before it could."""
+        try:
+            return self.told.recv_bytes().decode("utf-8", "replace") if self.told.poll() else ""
+        except (EOFError, OSError):
+            return ""
 
 
 class Runner:
-    """`run_missing` does the work. rebuild: makes the report; it runs in a process of its own between runs, and is called here once more by nobody."""
+    """`run_missing` does the work. rebuild: makes the report; it runs in a process of its own between runs, and is called here once more by nobody.
+    again: the command that goes on where this one stopped, in words."""
 
-    def __init__(self, place: Place, data, workers: int, gpus: int, budget_minutes: float, rebuild):
-        self.place, self.data, self.workers, self.gpus, self.rebuild = place, data, workers, gpus, rebuild
+    def __init__(self, place: Place, data, workers: int, gpus: int, budget_minutes: float, rebuild, again: str = "the same command"):
+        self.place, self.data, self.workers, self.gpus, self.rebuild, self.again = place, data, workers, gpus, rebuild, again
         # A CUDA context does not survive a fork.
         self.context = multiprocessing.get_context("spawn" if gpus else "fork")
-        self.running: dict[int, tuple] = {}  # process id -> run, process, GPU
+        self.running: dict[int, Running] = {}  # by process id
         self.shown: dict[str, int] = {}
         self.deadline = time.monotonic() + 60 * budget_minutes if budget_minutes else float("inf")
         self.report = Report(self.context, rebuild)
@@ -42,8 +64,7 @@ class Runner:
     def run_missing(self, missing: list[Run], board: Board) -> int:
         """Run them; returns how many failed."""
         waiting, failed, stopped = list(missing), 0, 0
-        for number in STOPPING:
-            signal.signal(number, lambda n, _: (_ for _ in ()).throw(SystemExit(128 + n)))
+        before = {number: signal.signal(number, _leave) for number in STOPPING}
         scorer = None
         try:
             with _signals_held():
@@ -59,70 +80,88 @@ class Runner:
                     time.sleep(TICK_SECONDS)
                     self._show_progress(board)
                     failed += self._collect(board)
+                    board.refresh()
         finally:
+            _ignore_signals()  # a second Ctrl-C would leave processes and files behind; what follows takes a minute at most
             self._stop_children()
             self.report.stop()
             if scorer is not None:
                 scorer.close()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         if stopped:
-            print(f"out of budget: {stopped} runs are left; the same command goes on where they stopped")
+            print(f"out of budget: {stopped} runs are left; {self.again} goes on where they stopped")
         return failed
 
     def _start(self, run: Run, board: Board) -> None:
-        taken = {gpu for _, _, gpu in self.running.values()}
-        gpu = next((k for k in range(self.gpus) if k not in taken), 0)
-        process = self.context.Process(target=_child, args=(run, self.place, self.data))
+        taken = [one.gpu for one in self.running.values()]
+        gpu = min(range(self.gpus), key=taken.count, default=0)
+        log = self._log_of(run)
+        log_from = log.stat().st_size if log.exists() else 0
+        told, telling = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=_child, args=(run, self.place, self.data, telling))
         with _signals_held(), _only_gpu(gpu if self.gpus > 1 else None):
             process.start()
-            self.running[process.pid] = (run, process, gpu)
+            self.running[process.pid] = Running(run, process, gpu, told, log_from)
+        telling.close()
         board.started(run)
 
     def _collect(self, board: Board) -> int:
         failed = 0
-        for pid, (run, process, _) in list(self.running.items()):
-            if process.is_alive():
+        for pid, one in list(self.running.items()):
+            if one.process.is_alive():
                 continue
-            process.join()
+            one.process.join()
             del self.running[pid]
-            drop_failures_of(self.place.folder, run)
-            if is_done(self.place.folder, run):
-                board.done(run, headline(self.place.folder, run))
+            drop_failures_of(self.place.folder, one.run)
+            if is_done(self.place.folder, one.run):
+                board.done(one.run, headline(self.place.folder, one.run))
             else:
                 failed += 1
-                self._note_failure(run, process.exitcode, board)
+                self._note_failure(one, board)
+            one.told.close()
             self.report.outdated = True
         self.report.build_if_due()
         return failed
 
-    def _note_failure(self, run: Run, status: int, board: Board) -> None:
-        log = self.place.folder / "logs" / f"{run.run_id}.log"
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()] if log.exists() else []
-        reason = lines[-1].removeprefix("error: ") if lines else f"the process ended with status {status} and said nothing"
+    def _note_failure(self, one: Running, board: Board) -> None:
+        log, status = self._log_of(one.run), one.process.exitcode
         ended_by = -status if status < 0 else status - 128  # killed, or left after saving its state
         if ended_by > 0:
-            reason = f"the process was ended by signal {ended_by}; the same command goes on where it stopped"
-        record_failure(run, self.place, reason)
-        board.failed(run, reason, log)
+            memory = " (SIGKILL: most often memory ran out)" if ended_by == signal.SIGKILL else ""
+            otherwise = f"the process was ended by signal {ended_by}{memory}; {self.again} goes on where it stopped"
+        else:
+            otherwise = _last_line(log, one.log_from) or f"the process ended with status {status} and said nothing"
+        reason = one.reason() or otherwise
+        record_failure(one.run, self.place, reason)
+        board.failed(one.run, reason, log)
+
+    def _log_of(self, run: Run) -> Path:
+        return self.place.folder / "logs" / f"{run.run_id}.log"
 
     def _show_progress(self, board: Board) -> None:
-        for run, *_ in self.running.values():
+        for run in [one.run for one in self.running.values()]:
             curve = self.place.folder / "checkpoints" / run.run_id / "metrics.jsonl"
             lines = curve.read_text(encoding="utf-8").split("\n")[:-1] if curve.exists() else []  # whole ones only
             for line in lines[self.shown.setdefault(run.run_id, len(lines) if len(lines) > 1 else 0) :]:
                 row = json.loads(line)
-                scores = f"BLEU-4 {row['val_bleu4_free']:.1f} (free, greedy), top-5 {row['val_top5']:.1f} %"
-                board.progress(run, f"epoch {row['epoch']}/{run.config.epochs}, {scores}")
+                top5 = f", top-5 {row['val_top5']:.1f} %" if "val_top5" in row else ""  # of words only, not of subwords
+                board.progress(run, f"epoch {row['epoch']}/{run.config.epochs}, BLEU-4 {row['val_bleu4_free']:.1f} (free, greedy){top5}")
             self.shown[run.run_id] = max(self.shown[run.run_id], len(lines))
 
     def _stop_children(self) -> None:
-        """They save their states and leave; one that does not within a minute is killed (its last state is on disk)."""
-        for _, process, _ in self.running.values():
-            process.terminate()
-        for _, process, _ in self.running.values():
-            process.join(LEAVING_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        """They save their states and leave; those that have not after a minute are killed (their last states are on disk)."""
+        if self.running:
+            print(f"stopping: {len(self.running)} runs save their states; {self.again} goes on there", file=sys.stderr, flush=True)
+        deadline = time.monotonic() + LEAVING_SECONDS
+        for one in self.running.values():
+            one.process.terminate()
+        for one in self.running.values():
+            one.process.join(max(0.0, deadline - time.monotonic()))
+            if one.process.is_alive():
+                one.process.kill()
+                one.process.join()
+            one.told.close()
         self.running.clear()
 
 
@@ -147,7 +186,10 @@ class Report:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.join()
+            self.process.join(5)
+            if self.process.is_alive():
+                self.process.kill()
+                self.process.join()
             self.process = None
 
 
@@ -157,7 +199,8 @@ def _build_report(rebuild) -> None:
     try:
         rebuild()
     except (BadInput, OSError) as error:  # the runs are what takes hours; the last report of all says it again
-        print(f"run_all.py: report not written: {error}", file=sys.stderr, flush=True)
+        if not sys.stdout.isatty():  # it would stand in the midst of the live table
+            print(f"run_all.py: report not written: {error}", file=sys.stderr, flush=True)
 
 
 def headline(folder: Path, run: Run) -> str:
@@ -205,16 +248,35 @@ def _only_gpu(number: int | None):
             os.environ[name] = before
 
 
+def _leave(number: int, _) -> None:
+    """The parent's handler: clean up and leave, once."""
+    _ignore_signals()
+    raise SystemExit(128 + number)
+
+
+def _ignore_signals() -> None:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _in_child() -> None:
-    """The first lines of every child: the parent's signal handlers are not its own, and it ends with the parent."""
+    """The first lines of every child: the parent's signal handlers and whatever stands for stdout and stderr there are not its own, and it ends with
+    the parent."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     leave_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
-def _child(run: Run, place, data) -> None:
-    """A run in its own process: output to its log, the last line the reason if it fails."""
+def _last_line(log: Path, start: int) -> str:
+    """Of what stands in a log from byte `start` on; "" for nothing."""
+    text = log.read_bytes()[start:].decode("utf-8", "replace") if log.exists() else ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _child(run: Run, place, data, telling: Connection) -> None:
+    """A run in its own process: output to its log; if it fails, the reason to `telling`."""
     from benchmarks.one_run import execute
 
     _in_child()
@@ -225,15 +287,18 @@ def _child(run: Run, place, data) -> None:
     os.dup2(file, 2)
     try:
         execute(run, place, data)
+        return
     except BadInput as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        reason, status = str(error), 2
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        reason, status = f"{type(error).__name__}: {error}", 1
+    reason = " ".join(reason.split())
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    telling.send_bytes(reason.encode("utf-8", "replace")[:REASON_BYTES])
+    sys.exit(status)
 
 
 def leave_with_parent() -> None:

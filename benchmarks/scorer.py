@@ -6,6 +6,7 @@ the answer is the same, it only takes longer.
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
@@ -19,14 +20,34 @@ from captioning.bad_input import BadInput
 SPLITS = ("val", "test")
 
 
+class JavaFault(RuntimeError):
+    """There is a Java, yet a metric that needs it failed, twice: what was scored is no record, for a passing fault would stand in it for ever."""
+
+
 def score_saved(predictions: Path) -> dict:
-    """{"scores": per split, "pointing": per split or None where the data do not know what stands where}. BadInput: damaged or lost files."""
+    """{"scores": per split, "pointing": per split or None where the data do not know what stands where}. BadInput: damaged or lost files; JavaFault."""
     from captioning.pointing import score_saved as score_pointing
     from captioning.protocols import score_predictions
 
     scores = {split: score_predictions(predictions, split) for split in SPLITS}
+    _refuse_passing_faults(scores)
     pointing = {split: score_pointing(predictions, split) for split in SPLITS}
     return {"scores": scores, "pointing": pointing if all(pointing.values()) else None}
+
+
+def _refuse_passing_faults(scores: dict) -> None:
+    from captioning.java import JavaUnavailable, coco_folder, find_java
+
+    try:
+        find_java()
+        coco_folder("meteor")
+    except JavaUnavailable:  # it lasts, and the scores say so with the reason
+        return
+    for split, protocols in scores.items():
+        for found in protocols["coco"].values():
+            for metric, reason in found["not_available"].items():
+                if metric != "SPICE":  # needs models that few have
+                    raise JavaFault(f"{metric} of {split}: {reason}; run again when 3 GB of memory are free")
 
 
 class Scorer:
@@ -58,13 +79,20 @@ def ask_scorer(address: str, predictions: Path) -> dict:
         return score_saved(predictions)
     if kind == "bad input":
         raise BadInput(content)
+    if kind == "java fault":
+        raise JavaFault(content)
     if kind == "fault":
         raise RuntimeError(content)
     return content
 
 
 def _serve(address: str, key: bytes, in_child: Callable[[], None]) -> None:
+    def leave(number: int, _) -> None:  # the parent may be dead, and nobody else knows of the folder
+        shutil.rmtree(Path(address).parent, ignore_errors=True)
+        os._exit(128 + number)
+
     in_child()
+    signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; whoever started this says when it leaves
     with Listener(address, family="AF_UNIX", backlog=64, authkey=key) as listener:
         _load_ahead()
@@ -90,5 +118,7 @@ def _answer(predictions: Path) -> tuple[str, dict | str]:
         return "scores", score_saved(predictions)
     except BadInput as error:
         return "bad input", str(error)
+    except JavaFault as error:
+        return "java fault", str(error)
     except Exception as error:  # a fault in one run's scores must not end the scorer of all
         return "fault", f"{type(error).__name__}: {error}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from captioning.config import RunConfig
-from captioning.vocabulary import END, PAD, START, Vocabulary
+from captioning.vocabulary import END, PAD, START
 
 
 class Batch(NamedTuple):
@@ -32,8 +32,11 @@ class Batch(NamedTuple):
 class CaptionIds:
     """All captions of some examples as one flat array of ids: COCO's 567,000 training captions take 30 MB."""
 
-    def __init__(self, captions_of: Sequence[Sequence[str]], images: Sequence[int], vocabulary: Vocabulary, max_words: int):
-        """captions_of[i]: the captions of example images[i]. Longer ones are cut to max_words; `cut` counts them."""
+    def __init__(self, captions_of: Sequence[Sequence[str]], images: Sequence[int], vocabulary, max_words: int):
+        """captions_of[i]: the captions of example images[i], as the vocabulary's `captions_of` gives them. vocabulary: Vocabulary or Subwords.
+
+        Longer ones are cut to max_words of its ids; `cut` counts them.
+        """
         ids, lengths, owner = [], [], []
         self.cut = 0
         for image, captions in zip(images, captions_of, strict=True):
@@ -64,10 +67,17 @@ class CaptionIds:
         return Batch(images, image_of, words, lengths)
 
 
+def pad_with_end(batch: Batch) -> Batch:
+    """The batch with its shorter captions filled up with end tokens to its longest: all have that length, and the loss counts every fill."""
+    longest = batch.lengths.max(initial=0)
+    return batch._replace(words=np.where(batch.words == PAD, END, batch.words), lengths=np.full_like(batch.lengths, longest))
+
+
 def epoch_batches(captions: CaptionIds, config: RunConfig, epoch: int) -> list[np.ndarray]:
     """The epoch's batches as arrays of caption indices; batch_size counts captions.
 
     batching "images": as many whole images as fit (at least one). "captions": single shuffled captions, the paper's way.
+    "one": every image once, in random order, with one of its captions drawn anew.
     """
     random = np.random.default_rng([config.seed, epoch])
     if config.batching == "captions":
@@ -75,6 +85,10 @@ def epoch_batches(captions: CaptionIds, config: RunConfig, epoch: int) -> list[n
         return [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
     # Captions of an image lie side by side, so an image is a run of indices.
     firsts = np.flatnonzero(np.diff(captions.image, prepend=-1))
+    if config.batching == "one":
+        drawn = firsts + random.integers(np.diff(firsts, append=len(captions)))
+        order = random.permutation(drawn)
+        return [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
     runs = np.split(np.arange(len(captions)), firsts[1:])
     batches: list[list[np.ndarray]] = [[]]
     count = 0

@@ -1,10 +1,13 @@
 """A checkpoint is a folder: model.safetensors, config.json and, for resuming, state.pt (read with weights_only=True). Never a pickled module.
 
+config.json holds the words of the vocabulary, or, of subwords, the hash of the tokenizer.json that lies beside it.
+
 An encoder that was fetched from elsewhere and stayed as it was (frozen, no statistics that drift) is not stored: config.json holds its exact
 tag and hash, model.safetensors the regions of one fixed drawn picture, and loading compares those: a differently rounded copy of the same
 weights passes, another net is an error.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -17,6 +20,7 @@ import numpy as np
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
+from captioning.subwords import FILE, Subwords
 from captioning.vocabulary import Vocabulary
 
 SCHEMA = 1
@@ -48,8 +52,11 @@ def probe_regions(encoder):
     return regions
 
 
-def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabulary, facts: dict) -> None:
-    """Write model.safetensors and config.json, both complete before either is renamed. facts: run_id, data, epoch, scores and the like."""
+def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabulary | Subwords, facts: dict) -> None:
+    """Write model.safetensors, config.json and the tokenizer.json of subwords, all complete before one is renamed.
+
+    facts: run_id, data, epoch, scores and the like.
+    """
     from safetensors.torch import save
 
     encoder = model.encoder
@@ -63,7 +70,7 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
         "schema": SCHEMA,
         **facts,
         "config": settings(config),
-        "vocabulary": list(vocabulary.words),
+        "vocabulary": _describe_vocabulary(vocabulary),
         "preprocessing": encoder.preprocessing.to_dict(),
         "encoder": {
             "name": encoder.source.name,
@@ -77,17 +84,34 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
         },
         "model_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    with atomic_write(folder / "config.json") as text, atomic_write(folder / "model.safetensors", "wb") as file:
+    language = getattr(model.decoder, "language_config", None)
+    if language is not None:
+        description["language_model"] = language
+    with contextlib.ExitStack() as files:  # renamed in reverse, config.json last
+        text = files.enter_context(atomic_write(folder / "config.json"))
         text.write(json.dumps(description, indent=1, ensure_ascii=False))
-        text.flush()  # a full disk shows here, before the weights are renamed
-        file.write(weights)
+        text.flush()  # a full disk shows here, before anything is renamed
+        if not vocabulary.has_words:
+            tokenizer = files.enter_context(atomic_write(folder / FILE))
+            tokenizer.write(vocabulary.to_json())
+            tokenizer.flush()
+        files.enter_context(atomic_write(folder / "model.safetensors", "wb")).write(weights)
+
+
+def _describe_vocabulary(vocabulary: Vocabulary | Subwords) -> list | dict:
+    if vocabulary.has_words:
+        return list(vocabulary.words)
+    return {"tokenizer": FILE, "sha256": vocabulary.sha256, "size": len(vocabulary)}
 
 
 def settings(config: RunConfig) -> dict:
-    """A configuration as it is written down: of a user's encoder file the name only, for where it lies is nobody's business."""
+    """A configuration as it is written down: of a user's files and folders the name only, for where they lie is nobody's business."""
     fields = dataclasses.asdict(config)
     if ".py:" in config.encoder:
         fields["encoder"] = Path(config.encoder).name
+    if Path(config.language_model).is_dir():  # else a name at Hugging Face; "" is a folder too, without a name
+        fields["language_model"] = Path(config.language_model).name
+    fields["tokenizer"] = Path(config.tokenizer).name
     return fields
 
 
@@ -123,8 +147,11 @@ def read_description(folder: str | Path) -> dict:
     missing = [name for name in ("run_id", "data", "config", "vocabulary", "encoder", "model_sha256") if name not in description]
     if missing:
         raise BadInput(f"{path}: has no {missing[0]!r}, so it is no checkpoint of ReCap; give a folder that train.py wrote")
-    wanted = {"run_id": str, "config": dict, "encoder": dict, "preprocessing": dict, "vocabulary": list, "data": dict, "model_sha256": str}
+    wanted = {"run_id": str, "config": dict, "encoder": dict, "preprocessing": dict, "data": dict, "model_sha256": str}
+    wanted |= {"vocabulary": (list, dict)} | ({"language_model": dict} if "language_model" in description else {})
     wrong = [name for name, kind in wanted.items() if not isinstance(description.get(name), kind)]
+    if isinstance(description["vocabulary"], dict) and not {"tokenizer", "sha256", "size"} <= description["vocabulary"].keys():
+        wrong.append("vocabulary")
     wrong += [name for name in ENCODER_FIELDS if not wrong and name not in description["encoder"]]
     if wrong:
         raise BadInput(f"{path}: {wrong[0]!r} is missing or of another type; copy the folder again")
@@ -132,7 +159,7 @@ def read_description(folder: str | Path) -> dict:
 
 
 def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "pretrained", encoder: str = ""):
-    """Build the model of a checkpoint and load its weights: (CaptionModel in eval mode on the CPU, Vocabulary, description).
+    """Build the model of a checkpoint and load its weights: (CaptionModel in eval mode on the CPU, Vocabulary or Subwords, description).
 
     build_model: models.build_model, handed in because this package stands below models.py. weights: where an encoder that is not stored
     comes from (--weights). encoder: path/to/file.py:factory, needed where the checkpoint was made with a user's own encoder: that file runs,
@@ -142,6 +169,7 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
     description = read_description(folder)
     config = config_from(description["config"], folder)
     tensors = _read_weights(folder, description)
+    vocabulary = _read_vocabulary(folder, description["vocabulary"])
     from captioning.trunks import TrunkSource, check_name, locate, users_file
 
     stated = description["encoder"]
@@ -159,12 +187,13 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
         source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, stated["weights_sha256"], stated["file_sha256"])
     else:
         source = locate(stated["tag"], config.pretrained, weights)
-    model = build_model(config, len(description["vocabulary"]), source=source)
+    language = {"language": description["language_model"]} if "language_model" in description else {}
+    model = build_model(config, len(vocabulary), source=source, **language)
     _load_tensors(model, tensors, folder, stated["stored"])
     model.eval()
     if not stated["stored"]:
         _compare_probe(model.encoder, tensors[PROBE], folder, stated)
-    return model, Vocabulary(tuple(description["vocabulary"])), description
+    return model, vocabulary, description
 
 
 def config_from(fields: dict, where: Path) -> RunConfig:
@@ -190,6 +219,18 @@ def _read_weights(folder: Path, description: dict) -> dict:
         return load(content)
     except SafetensorError as error:
         raise BadInput(f"{path}: not a safetensors file ({error}); copy it again") from error
+
+
+def _read_vocabulary(folder: Path, stated: list | dict) -> Vocabulary | Subwords:
+    if isinstance(stated, list):
+        return Vocabulary(tuple(stated))
+    path = folder / FILE
+    if not path.is_file():
+        raise BadInput(f"{folder}: has no {FILE}; copy the folder again")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != stated["sha256"]:
+        raise BadInput(f"{path}: not the file that config.json describes (cut, changed, or killed while saving); copy it again")
+    return Subwords.from_json(content.decode("utf-8", "replace"), path)
 
 
 def _load_tensors(model, tensors: dict, folder: Path, stored: bool) -> None:

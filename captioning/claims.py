@@ -1,9 +1,10 @@
 """The one rule that says what measured captions make of a claim, its intervals, p-values and smallest detectable differences. No torch.
 
 `RULES` is the rule in words, as a report prints it; `judge` applies it. A published number is only shown and compared with an interval: both arms of
-every test are measured here.
+every test are measured here, and a claim of an absolute value is not tested at all.
 """
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 
@@ -16,22 +17,35 @@ from captioning.statistics import DRAWS, SEED, Statistic, image_counts, interval
 NOT_RUN, CONTRADICTED, REPRODUCED = "not run", "contradicted", "reproduced"
 SAME_SIGN_SMALLER, SAME_SIGN_LARGER = "direction only, smaller", "direction only, larger"
 TOO_SMALL, TOO_CLOSE = "smaller than published", "too close to call"
-FINDINGS = (NOT_RUN, CONTRADICTED, REPRODUCED, SAME_SIGN_SMALLER, SAME_SIGN_LARGER, TOO_SMALL, TOO_CLOSE)
+BELOW, ABOVE = "below the published value", "above the published value"
+FINDINGS = (NOT_RUN, CONTRADICTED, REPRODUCED, SAME_SIGN_SMALLER, SAME_SIGN_LARGER, TOO_SMALL, TOO_CLOSE, BELOW, ABOVE)
 
+LEAST_IMAGES = 30  # resampling fewer says next to nothing of other images: with one, every draw is the same
+_NOT_RUN = (
+    f"Not run: a condition has no measurement, or was scored on fewer than {LEAST_IMAGES} images, or the second condition scores 0, on all images or in so "
+    "many draws that the interval has no end."
+)
 _SIZE = (
-    "The first that holds. Not run: a condition has no measurement. Contradicted: the interval of the measured relative difference excludes 0, with the "
+    f"The first that holds. {_NOT_RUN} Contradicted: the interval of the measured relative difference excludes 0, with the "
     "other sign. Reproduced: it includes the published difference and excludes 0. Direction only, smaller (or larger): it excludes 0 with the same sign, "
     "and the published difference lies beyond it (or nearer to 0). Smaller than published: it includes 0 and excludes the published difference. "
     "Too close to call: it includes both."
 )
 _DIRECTION = (
-    "Only a direction is claimed. Not run: a condition has no measurement. Contradicted: the interval of the measured relative difference excludes 0, "
+    f"Only a direction is claimed. {_NOT_RUN} Contradicted: the interval of the measured relative difference excludes 0, "
     "with the other sign. Reproduced: it excludes 0 with the claimed sign. Too close to call: it includes 0."
+)
+_VALUE = (
+    "An absolute value is claimed, which says nothing on other data: the condition is run on the claim's kind of data alone. Nothing is tested, since a "
+    f"published constant has no spread: no p, no part in Holm's correction. Not run: the condition has no measurement, or was scored on fewer than "
+    f"{LEAST_IMAGES} images. Reproduced: the interval of the measured value includes the published value. Below (or above) the published value: it lies "
+    "wholly below (or above) it."
 )
 RULES = {
     "size": _SIZE,
     "direction": _DIRECTION,
     "every": f"Every pair must hold. {_DIRECTION} The claim's finding is its worst pair's: not run, then contradicted, then too close to call.",
+    "value": _VALUE,
 }
 SEEDS_WANTED = 5  # fewer say too little of the spread between seeds to resample them
 PLANNED = ((1000, 1), (1000, 5), (5000, 1), (5000, 5))  # images (Flickr8k's and COCO's validation splits) and seeds to plan for
@@ -50,6 +64,12 @@ def finding_of(ends: Sequence[float], sign: int, published: float | None = None)
     return TOO_CLOSE if size <= high else TOO_SMALL
 
 
+def finding_of_value(ends: Sequence[float], published: float) -> str:
+    """What the interval of a measured value makes of a claimed one, both in one unit."""
+    low, high = ends
+    return REPRODUCED if low <= published <= high else BELOW if high < published else ABOVE
+
+
 def judge(
     claim: Claim,
     better: Mapping[str, Mapping[int, Scored]],
@@ -62,16 +82,19 @@ def judge(
 
     Back: {"finding", "p", "parts"}; a part is a pair of conditions: {"better", "worse" (run names), "values" (metric -> side -> seed -> value),
     "relative_difference", "interval", "interval_kind", "seed_differences", "p", "finding", "also", "images", "detectable"}, differences in percent of
-    the worse condition's mean over seeds. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
+    the worse condition's mean over seeds. Of a claimed value (`worse` empty) the one part has its "value", the mean over seeds, in place of a difference,
+    and no p. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
     five or more ("images and seeds"); else the interval is "images only". Five seeds resampled show about a tenth too little of their spread.
     The p of several pairs: the largest, since all must hold; where one is contradicted, that pair's times the number of pairs.
     drawn: what `resample_together` gave for `statistics_of` these runs with these draws and this seed; by default it is made here.
-    Raises ValueError for runs that cannot be compared.
+    Raises ValueError for runs that cannot be compared, and where `RULES` calls the claim not run.
     """
     systems = [scored for side in (better, worse) for seeds in side.values() for scored in seeds.values()]
     problem = incomparable(systems)
     if problem:
         raise ValueError(problem)
+    if len(systems[0].ids) < LEAST_IMAGES:
+        raise ValueError(f"too few images ({len(systems[0].ids)}; {LEAST_IMAGES} are the least)")
     metrics = (claim.metric, *claim.also)
     if drawn is None:
         drawn = resample_together([one for scored in systems for one in statistics_of(scored, metrics)], draws, seed)
@@ -79,6 +102,9 @@ def judge(
         {run: {s: (scored, _values(scored, metrics, drawn)) for s, scored in seeds.items()} for run, seeds in side.items()}
         for side in (better, worse)
     ]
+    if claim.rule == "value":
+        part = _judge_value(claim, *sides[0].items(), seed)
+        return {"finding": part["finding"], "p": None, "parts": [part]}
     parts = [_judge_pair(claim, (a, sides[0][a]), (b, sides[1][b]), seed) for a in better for b in worse]
     finding = min((part["finding"] for part in parts), key=_badness) if len(parts) > 1 else parts[0]["finding"]
     p = max(part["p"] for part in parts)
@@ -131,17 +157,20 @@ def _values(scored: Scored, metrics: Sequence[str], drawn: Mapping[Statistic, Ma
 
 def _judge_pair(claim: Claim, better: tuple[str, dict], worse: tuple[str, dict], seed: int) -> dict:
     """better, worse: (run name, {seed: (Scored, metric -> (draws,) values)})."""
-    pairs = {metric: _compare(metric, better[1], worse[1], seed) for metric in (claim.metric, *claim.also)}
+    main = _compare(claim.metric, better[1], worse[1], seed)
+    pairs = {claim.metric: main}
+    for metric in claim.also:
+        with contextlib.suppress(ValueError):  # nothing is judged by it: a penalty of 0, say, just does not stand beside
+            pairs[metric] = _compare(metric, better[1], worse[1], seed)
     scores = {
         side: {str(s): scored.scores() for s, (scored, _) in runs.items()} for side, runs in (("better", better[1]), ("worse", worse[1]))
     }
     values = {metric: {side: {s: found[metric] for s, found in by_seed.items()} for side, by_seed in scores.items()} for metric in pairs}
     also = {}
-    for metric in claim.also:
+    for metric in [metric for metric in claim.also if metric in pairs]:
         also[metric] = {name: pairs[metric][name] for name in ("relative_difference", "interval")}
         if metric == claim.published_metric:
             also[metric]["finding"] = finding_of(pairs[metric]["interval"], claim.sign, claim.published_difference)
-    main = pairs[claim.metric]
     return {
         "better": better[0],
         "worse": worse[0],
@@ -153,27 +182,54 @@ def _judge_pair(claim: Claim, better: tuple[str, dict], worse: tuple[str, dict],
     }
 
 
+def _judge_value(claim: Claim, condition: tuple[str, dict], seed: int) -> dict:
+    """condition: (run name, {seed: (Scored, metric -> (draws,) values)})."""
+    run, by_seed = condition
+    values = {str(s): scored.scores()[claim.metric] for s, (scored, _) in by_seed.items()}
+    drawn = np.stack([found[claim.metric] for _, found in by_seed.values()], axis=1)  # (draws, seeds)
+    both = len(by_seed) >= SEEDS_WANTED
+    means = _mean_of_drawn_seeds(drawn, np.random.default_rng(seed)) if both else drawn.mean(axis=1)
+    ends = list(interval(means))
+    return {
+        "better": run,
+        "worse": None,
+        "values": {claim.metric: {"better": values}},
+        "value": float(np.mean(list(values.values()))),
+        "interval": ends,
+        "interval_kind": _kind(both),
+        "p": None,
+        "finding": finding_of_value(ends, claim.published_value),
+        "also": {},
+        "images": len(next(iter(by_seed.values()))[0].ids),
+    }
+
+
+def _kind(both: bool) -> str:
+    return "images and seeds" if both else "images only"
+
+
 def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
     """One metric of two conditions. better, worse: {seed: (Scored, metric -> (draws,) values)}."""
     a, b = (np.array([scored.scores()[metric] for scored, _ in side.values()]) for side in (better, worse))  # (seeds,)
+    if not b.mean():
+        raise ValueError(f"{metric} of the second condition is 0; there is no relative difference")
     a_draws, b_draws = (np.stack([values[metric] for _, values in side.values()], axis=1) for side in (better, worse))  # (draws, seeds)
-    images_only = _relative(a_draws.mean(axis=1), b_draws.mean(axis=1), metric)
+    images_only = _relative(a_draws.mean(axis=1), b_draws.mean(axis=1))
     both = min(len(a), len(b)) >= SEEDS_WANTED
     differences = images_only
     if both:
         generator = np.random.default_rng(seed)
-        differences = _relative(_mean_of_drawn_seeds(a_draws, generator), _mean_of_drawn_seeds(b_draws, generator), metric)
+        differences = _relative(_mean_of_drawn_seeds(a_draws, generator), _mean_of_drawn_seeds(b_draws, generator))
     spread = _seed_variance(a, b) if min(len(a), len(b)) > 1 else None
     images, seeds = len(next(iter(better.values()))[0].ids), min(len(a), len(b))
-    error = float(np.std(images_only))
+    error = _standard_error(images_only, metric)
     sizes = dict.fromkeys([(images, seeds), *PLANNED])
+    each = {s: (better[s][0].scores()[metric], worse[s][0].scores()[metric]) for s in better if s in worse}
     return {
-        "relative_difference": float(_relative(a.mean(), b.mean(), metric)),
-        "interval": list(interval(differences)),
-        "interval_kind": "images and seeds" if both else "images only",
-        "seed_differences": {
-            str(s): float(_relative(better[s][0].scores()[metric], worse[s][0].scores()[metric], metric)) for s in better if s in worse
-        },
+        "relative_difference": float(_relative(a.mean(), b.mean())),
+        "interval": _ends(differences, metric),
+        "interval_kind": _kind(both),
+        "seed_differences": {str(s): float(_relative(*values)) for s, values in each.items() if values[1]},
         "p": p_value(differences),
         "detectable": [
             {"images": n, "seeds": k, "percent": detectable_difference(error, images, n, spread, k), "spread_of_seeds": spread is not None}
@@ -182,11 +238,30 @@ def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
     }
 
 
-def _relative(better: np.ndarray, worse: np.ndarray, metric: str) -> np.ndarray:
-    """Difference in percent of `worse`. ValueError where `worse` is 0, in a draw too: no share of nothing is a number."""
-    if not np.all(worse):
-        raise ValueError(f"{metric} of the worse condition is 0 in some resample; there is no relative difference")
-    return 100 * (better / worse - 1)
+def _relative(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    """Difference in percent of `worse`. In a draw where `worse` alone is 0 it is infinite, where both are there is no difference."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((better == 0) & (worse == 0), 0.0, 100 * (np.divide(better, worse) - 1))
+
+
+def _ends(differences: np.ndarray, metric: str) -> list[float]:
+    """Their 95 % interval. Infinite draws take their place at its upper end, as any that is larger than all others; ValueError where they reach into it."""
+    with np.errstate(invalid="ignore"):
+        ends = list(interval(differences))
+    if not np.all(np.isfinite(ends)):
+        infinite = np.count_nonzero(np.isinf(differences))
+        raise ValueError(
+            f"{metric} of the second condition is 0 in {infinite:,} of {len(differences):,} draws; the interval of a relative difference has no end"
+        )
+    return ends
+
+
+def _standard_error(differences: np.ndarray, metric: str) -> float:
+    """Of the draws; where some are infinite, from their interval's width, as if they were normal."""
+    if np.all(np.isfinite(differences)):
+        return float(np.std(differences))
+    low, high = _ends(differences, metric)
+    return (high - low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 def _mean_of_drawn_seeds(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -19,8 +19,9 @@ from captioning.published import FOLDER, Claim, load_claims, load_numbers, load_
 from captioning.records import read_plan
 from captioning.statistics import DRAWS, SEED
 
+ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = 1
-TOOL = f"claims-1,{protocols.TOOL}"  # raised by hand when code moves a finding or a field of one: no finding from before it is taken over
+TOOL = f"claims-3,{protocols.TOOL}"  # raised by hand when code moves a finding or a field of one: no finding from before it is taken over
 FILES = ("captions", "references", "curve")  # a record's files that are small enough to be always there
 _FIELDS = {
     "schema": int, "tool": str, "profile": str, "rules": dict, "published": dict, "draws": int, "seed": int, "files": dict, "claims": list,
@@ -57,6 +58,20 @@ def make_claims(
     found = findings(folder, claims, records, load_scale(published / "claims.json"), draws, known)
     content["claims"] = [entry | inputs[entry["id"]] for entry in found]
     return json.loads(_text(content))
+
+
+def reports_of(results: str | Path) -> Path:
+    """Where the pages of a results folder go unless somebody says: reports/ for this checkout's own, for another a folder beside it that bears its name."""
+    results = Path(results).resolve()
+    if results in (ROOT / "results", ROOT / "results/evidence"):
+        return ROOT / "reports"
+    name = results.name
+    return results.with_name(name.replace("results", "reports", 1) if "results" in name else f"{name}-reports")
+
+
+def pages_of(results: str | Path, evidence: str | Path, reports: str | Path) -> Path:
+    """The folder whose <profile>/ have the page of a results folder's profiles, with claims.json beside it: those of committed evidence stand apart."""
+    return Path(reports) / "evidence" if Path(results).resolve() == Path(evidence).resolve() else Path(reports)
 
 
 def write_claims(path: Path, content: dict) -> None:

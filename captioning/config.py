@@ -63,8 +63,9 @@ class RunConfig:
     name: str = "attend"
     """What the run is called in tables and in its run id."""
     seed: int = 0
-    system: Literal["attend"] = "attend"
-    """attend: LSTM with visual attention."""
+    system: Literal["attend", "t5", "prefix", "sep", "transformer"] = "attend"
+    """attend: LSTM with visual attention. t5: T5 reads the image as its encoder's output. prefix: GPT-2 continues a prefix made of the image.
+    sep: GPT-2 over regions, a learned [SEP] and text. transformer: Transformer decoder with cross-attention."""
 
     encoder: str = "convnext_small.fb_in1k"
     """A timm model with its weight tag, a demo encoder, or path/to/file.py:factory (runs that file's code)."""
@@ -118,6 +119,29 @@ class RunConfig:
     locations: Literal["expected", "sample", "argmax"] = later("expected")
     """hard, when captioning: the expected region (arXiv:1502.03044's released code), a sampled one, or the likeliest."""
 
+    features: Literal["regions", "vector"] = later("regions")
+    """What the decoder sees of an image: its regions, or the one vector that the encoder's classifier would see (t5, prefix)."""
+    language_model: str = later("")
+    """t5, prefix, sep: a pretrained one, by its Hugging Face name or as a folder. Empty: a random one of `layers`, `heads` and `width`."""
+    tokenizer: str = later("")
+    """Empty: the language model's own, or, where that is random, words of the training captions. Else a folder with tokenizer files."""
+    layers: int = later(6)
+    """transformer, and random language models."""
+    heads: int = later(8)
+    width: int = later(512)
+    projection_dim: int = later(0)
+    """t5, prefix, sep: hidden width of the projection from the image to the language model's width; 0 is that width itself."""
+    projection_norm: bool = later(False)
+    """t5: a LayerNorm behind the projection."""
+    prefix_length: int = later(5)
+    """prefix: tokens made of one image."""
+    refiner_layers: int = later(2)
+    """prefix: layers of the Transformer encoder that refines the prefix; 0 is none."""
+    mask: Literal["image", "causal"] = later("image")
+    """sep. image: regions and [SEP] see each other fully. causal: a token sees what stands before it."""
+    separator: bool = later(True)
+    """sep: a learned [SEP] between regions and text."""
+
     teacher_forcing: Literal["always", "never", "linear", "inverse-sigmoid", "exponential"] = later("always")
     """In training, which words are fed back: the reference's, the model's own, or word by word the reference's with a share that falls
     over the epochs from 1 to about `forced_at_end` (scheduled sampling, arXiv:1506.03099)."""
@@ -134,9 +158,12 @@ class RunConfig:
     """Words seen less often are <unk>. The paper: more than 5 times."""
     max_words: int = 50
     """Longer training captions are cut."""
+    train_on: Literal["train", "all"] = later("train")
+    """all: images of validation and test too, as the published `prefix` system does; its scores then say nothing."""
 
-    batching: Literal["images", "captions"] = "images"
-    """images: whole images with all their captions. captions: single shuffled captions, the paper's way."""
+    batching: Literal["images", "captions", "one"] = "images"
+    """images: whole images with all their captions. captions: single shuffled captions, the paper's way. one: an epoch sees each image
+    once, with one of its captions drawn anew (the published `sep` system)."""
     batch_size: int = 160
     """Captions a step, over all processes."""
     epochs: int = 20
@@ -144,6 +171,8 @@ class RunConfig:
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     """cosine: to 0 over all epochs after `warmup_steps`. plateau: x0.8 after 8 epochs without a better validation score (the paper)."""
     warmup_steps: int = 0
+    padding: Literal["masked", "end"] = later("masked")
+    """end: shorter captions are filled up with end tokens to the batch's longest, and those are learnt (the published `prefix` system)."""
     clip_norm: float = 5.0
     """Gradients are scaled to at most this norm; 0 is off."""
     clip_value: float = later(0.0)
@@ -162,13 +191,18 @@ class RunConfig:
 
     beams: tuple[int, ...] = (1, 3, 5)
     """Beam widths at which the finished run is scored."""
+    sampled: bool = later(False)
+    """Score one drawn caption an image in place of beams: top-k 50, top-p 0.95, temperature 0.8 (the published `prefix` system)."""
 
     def __post_init__(self):
         at_least(
             self, seed=0, image_size=0, grid=0, tune_from=-1, embed_dim=1, attention_dim=1, hidden_dim=1, minimum_count=1, max_words=1,
             batch_size=1, epochs=1, warmup_steps=0, clip_norm=0.0, penalty_weight=0.0, patience=0,
+            layers=1, heads=1, width=1, projection_dim=0, prefix_length=1, refiner_layers=0,
         )  # fmt: skip
-        one_of(self, system=("attend",), resize=("squash", "crop"), vocabulary=("train", "all"), batching=("images", "captions"))
+        one_of(self, system=("attend", "t5", "prefix", "sep", "transformer"), resize=("squash", "crop"), vocabulary=("train", "all"))
+        one_of(self, batching=("images", "captions", "one"), features=("regions", "vector"), mask=("image", "causal"))
+        one_of(self, train_on=("train", "all"), padding=("masked", "end"))
         one_of(self, schedule=("cosine", "constant", "plateau"), augment=("none", "crop", "crop-colour-flip"), select=("free", "published"))
         one_of(self, precision=("fp32", "bf16"), normalise=("own", "imagenet"), encoder_mode=("eval", "train"))
         one_of(self, attention=("soft", "hard", "none"), activation=("relu", "tanh"), gate=("vector", "scalar"), output=("simple", "deep"))
@@ -188,14 +222,34 @@ class RunConfig:
             raise BadInput(f"--name {self.name!r}: use letters, digits, '.', '_' and '-'")
         if not self.beams or min(self.beams) < 1:
             raise BadInput(f"--beams {self.beams}: give beam widths of at least 1")
+        if self.sampled and self.beams != (1,):
+            raise BadInput(f"--sampled: one caption an image is drawn, so --beams is 1, not {' '.join(map(str, self.beams))}")
+        self._check_system()
+
+    def _check_system(self) -> None:
+        language = self.system in ("t5", "prefix", "sep")
+        if self.language_model and not language:
+            raise BadInput(
+                f"--language-model {self.language_model}: {self.system} has none; leave it out, or choose --system t5, prefix or sep"
+            )
+        if self.system == "prefix" and self.features != "vector":
+            raise BadInput("--system prefix makes its prefix of one vector: --features vector")
+        if self.system in ("attend", "sep", "transformer") and self.features != "regions":
+            raise BadInput(f"--features {self.features}: {self.system} reads regions; use --features regions, or --system t5 or prefix")
+        if self.system != "attend" and not self.language_model and self.width % self.heads:
+            raise BadInput(f"--width {self.width}: not divisible by --heads {self.heads}")
+        if self.system != "attend" and self.attention != "soft":
+            raise BadInput(f"--attention {self.attention}: of --system attend only; leave it out")
 
     @property
     def frozen(self) -> bool:
         return self.tune_from < 0
 
 
-def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = "") -> str:
+def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = "", language: dict | None = None) -> str:
     """`name-seed-hash`: the hash covers the settings, the data fingerprint, the hash of the weights and of a user's encoder file, and NUMERICS.
+
+    language: hashes of a language model's weights and tokenizer, where it has some (captioning.language_models).
 
     Time, paths, device and worker count are not in it: the same run elsewhere has the same id. Nor is a field that came later and stands at
     its default, so that records from before it keep their ids.
@@ -205,6 +259,8 @@ def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = ""
         if field.metadata.get("later") and facts[field.name] == field.default:
             del facts[field.name]
     facts |= {"data": data, "weights": weights, "encoder_file": encoder_file, "numerics": NUMERICS}
+    for name in language or {}:  # the files are hashed; where they lie does not matter
+        facts[name] = language[name]
     if ".py:" in config.encoder:
         facts["encoder"] = config.encoder.rsplit(":", 1)[1]  # the file itself is hashed; where it lies does not matter
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

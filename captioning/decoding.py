@@ -73,9 +73,10 @@ def _beam_search(decoder, regions: Tensor, decode: Decode, attend: bool) -> list
         rows, next_words, next_total = _sort_out(pools, alive, best, parent + offset, word, said, seen, t, decode)
 
         going = [i for i, image in enumerate(alive) if not pools[image].done]
+        if t == decode.max_words:  # also where the last end came just now: what is open may be better
+            for i, image in enumerate(alive):
+                pools[image].cut(next_total[i], rows[i], next_words[i], said, seen)
         if not going or t == decode.max_words:
-            for i in going:
-                pools[alive[i]].cut(next_total[i], rows[i], next_words[i], said, seen)
             break
         if len(going) < len(alive):
             keep = torch.tensor(going, device=device)
@@ -108,9 +109,14 @@ def _sort_out(pools, alive, best, rows, word, said, seen, t, decode: Decode):
         ending, going = live & ends, live & ~ends
     else:
         ending, going = live & ends & (rank < K), live & ~ends
-    for i, j in ending.nonzero().tolist():
+    ended = ending.nonzero()
+    if len(ended):
+        i, j = ended.unbind(1)
         row = rows[i, j]
-        pools[alive[i]].add(float(best[i, j]), t, said[row], None if seen is None else seen[row])
+        maps = [None] * len(ended) if seen is None else seen[row]
+        # Each `.tolist()` waits for the device once, whatever the number of captions.
+        for image, total, words, attention in zip(i.tolist(), best[i, j].tolist(), said[row].tolist(), maps, strict=True):
+            pools[alive[image]].add(total, t, words, attention)
     # The K best that go on, in order of rank.
     order = torch.where(going, rank, best.shape[1] + rank).argsort(1)[:, :K]
     next_total = torch.where(going, best, -torch.inf).gather(1, order)
@@ -121,8 +127,8 @@ def _sort_out(pools, alive, best, rows, word, said, seen, t, decode: Decode):
         next_total = torch.nn.functional.pad(next_total, pad, value=-torch.inf)
         next_words = torch.nn.functional.pad(next_words, pad, value=PAD)
         next_rows = torch.cat([next_rows, next_rows[:, :1].expand(-1, missing)], 1)
-    for i, image in enumerate(alive):
-        pools[image].settle(float(next_total[i, 0]))
+    for image, best_open in zip(alive, next_total[:, 0].tolist(), strict=True):
+        pools[image].settle(best_open)
     return next_rows, next_words, next_total
 
 
@@ -139,17 +145,17 @@ class _Pool:
     def places(self) -> int:
         return self.decode.beam - self.ended
 
-    def add(self, log_probability: float, tokens: int, words: Tensor, attention: Tensor | None, ended: bool = True) -> None:
+    def add(self, log_probability: float, tokens: int, words: list[int], attention: Tensor | None, ended: bool = True) -> None:
         self.ended += ended
         score = log_probability / tokens**self.decode.length_penalty
         kept = None if attention is None else attention[: tokens - ended].clone()
-        self.hypotheses.append(Hypothesis(words.tolist(), score, log_probability, ended, kept))
+        self.hypotheses.append(Hypothesis(words, score, log_probability, ended, kept))
 
     def settle(self, best_open: float) -> None:
         """best_open: log-probability of the likeliest caption that goes on."""
         if best_open == -torch.inf:
             self.done = True
-        elif self.decode.stop == "best":
+        elif self.decode.stop == "best" and self.decode.beam > 1:  # width 1 is greedy: the first end is the end
             # Log-probabilities only fall; the longest caption is divided by most. Nothing open can pass this bound.
             bound = best_open / self.decode.max_words**self.decode.length_penalty
             self.done = bool(self.hypotheses) and max(h.score for h in self.hypotheses) >= bound
@@ -162,7 +168,7 @@ class _Pool:
             return
         for total, row, word in zip(totals.tolist(), rows.tolist(), words.tolist(), strict=True):
             if total > -torch.inf:
-                caption = torch.cat([said[row], said.new_tensor([word])])
+                caption = [*said[row].tolist(), word]
                 self.add(total, len(caption), caption, None if seen is None else seen[row], ended=False)
 
     def ranked(self) -> list[Hypothesis]:
@@ -171,7 +177,7 @@ class _Pool:
 
 def _allowed(scores: Tensor, said: Tensor, decode: Decode) -> Tensor:
     """Log-probabilities (rows,V) with what may not be said at -inf; the others stay as they are, not renormalised."""
-    scores[:, [PAD, START]] = -torch.inf
+    scores[:, PAD] = scores[:, START] = -torch.inf
     if decode.ban_unk:
         scores[:, UNK] = -torch.inf
     n = decode.no_repeat_ngram

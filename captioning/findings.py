@@ -98,16 +98,26 @@ def _gather(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], 
             used += finished.values()
         except (BadInput, ValueError) as error:
             reasons.append(str(error).replace(f"{folder.resolve()}/", ""))  # a page must not depend on where it was made
-    if {side for side, _ in here} != {"better", "worse"}:
-        reasons.append(f"this claim's conditions are not run at profile {folder.name}")
+    if not set(claim.sides) <= {side for side, _ in here}:
+        reasons.append(_why_not_here(claim, folder.name))
     conditions = [condition for _, condition in here]
     left_out = [condition.run for condition in (*claim.better, *claim.worse) if condition not in conditions]
     return _Gathered(conditions, left_out, scored, used, reasons)
 
 
+def _why_not_here(claim: Claim, profile: str) -> str:
+    if claim.rule != "value":
+        return f"this claim's conditions are not run at profile {profile}"
+    (condition,) = claim.better
+    profiles = f"profile{'s' if len(condition.profiles) > 1 else ''} {', '.join(condition.profiles)}"
+    has = "has" if len(condition.profiles) == 1 else "have"
+    elsewhere = f"elsewhere a run {condition.run} stands in the tables of {condition.experiment} alone"
+    return f"an absolute score says nothing on other data: only {profiles} {has} this condition; {elsewhere}"
+
+
 def _needed(claim: Claim, gathered: _Gathered) -> list[Statistic]:
     """What must be drawn to judge a claim: nothing where a side is missing."""
-    if not all(gathered.scored.values()):
+    if not all(gathered.scored[side] for side in claim.sides):
         return []
     return [statistic for system in gathered.systems for statistic in statistics_of(system, (claim.metric, *claim.also))]
 
@@ -124,20 +134,20 @@ def _find(folder: Path, claim: Claim, gathered: _Gathered, runs: Mapping[str, Ma
         "p_holm": None,
         "holm_family": 0,
         "reason": "; ".join(reasons),
-        "scale": _scale(folder.name, used, scale),
+        "scale": _scale_of_value(claim, folder.name, used) if claim.rule == "value" else _scale(folder.name, used, scale),
         "left_out": gathered.left_out,
         "runs": [record["run_id"] for record in used],
         "failed_runs": [r["run_id"] for c in gathered.conditions for r in runs.get(c.run, {}).values() if r["status"] == "failed"],
         "signature": gathered.systems[0].signature if gathered.systems else None,
         "test": [] if reasons else _on_test(claim, used),
-        "command": _command(folder.name, gathered.conditions, used),
+        "command": _command(claim, folder.name, gathered.conditions, used),
     }
 
 
 def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: int, drawn) -> tuple[dict, str]:
     """What was measured of the pairs whose conditions are there, and why no more could be ("" where a missing condition is the reason)."""
     nothing = {"finding": NOT_RUN, "p": None, "parts": []}
-    if not all(scored.values()):
+    if not all(scored[side] for side in claim.sides):
         return nothing, ""
     if len({record["files"]["references"]["sha256"] for record in used}) > 1:
         return nothing, "the runs were scored against different references"
@@ -149,7 +159,7 @@ def _judge_or_say_why(claim: Claim, scored: dict, used: Sequence[dict], draws: i
 
 def _describe(claim: Claim) -> dict:
     content = asdict(claim) | {"better": [c.run for c in claim.better], "worse": [c.run for c in claim.worse], "also": list(claim.also)}
-    return {**content, "rule": RULES[claim.rule]}
+    return {**content, "rule": RULES[claim.rule], "published_value": claim.published_value}
 
 
 def _usable(profile: str, condition: Condition, seeds: Mapping[int, dict]) -> dict[int, dict]:
@@ -239,12 +249,23 @@ def _scale(profile: str, used: Sequence[dict], paper: dict) -> dict:
     return {"text": text[is_paper], "is_paper": is_paper, "reasons": list(dict.fromkeys(reasons))}
 
 
+def _scale_of_value(claim: Claim, profile: str, used: Sequence[dict]) -> dict:
+    """As `_scale`, of a claimed value, whose source is not the paper: whether the data are its source's."""
+    theirs = claim.better_number.data_set
+    reasons = [] if theirs.lower() == profile else [f"data: {profile}, the published value's are {theirs}"]
+    reasons += [f"splits: {record['data']['splits']}" for record in used if record["data"].get("splits", "given") != "given"]
+    is_theirs = None if not used else not reasons
+    text = {False: "not its source's data", True: "its source's data, as far as they are known", None: "nothing was run"}
+    return {"text": text[is_theirs], "is_paper": is_theirs, "reasons": list(dict.fromkeys(reasons))}
+
+
 def _counts(images: dict) -> str:
     return ", ".join(f"{count:,} {split}" if count is not None else f"? {split}" for split, count in images.items())
 
 
 def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
-    """The same comparison on the test split, from the records: per pair the means over seeds and their relative difference in percent; no test is made."""
+    """The same comparison on the test split, from the records: per pair the means over seeds and their relative difference in percent; no test is made. Of a
+    claimed value its mean alone."""
 
     def mean(run: str) -> float | None:
         found = [record["scores"].get("test", {}).get(claim.protocol, {}) for record in used if record["name"] == run]
@@ -253,6 +274,9 @@ def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
         return None if None in values or not values else float(np.mean(values))
 
     means = {condition.run: mean(condition.run) for condition in (*claim.better, *claim.worse)}
+    if claim.rule == "value":
+        (run,) = means
+        return [{"better": run, "worse": None, "better_mean": means[run]}] if means[run] is not None else []
     pairs = [(a.run, b.run) for a in claim.better for b in claim.worse]
     return [
         {"better": a, "worse": b, "better_mean": means[a], "worse_mean": means[b], "relative_difference": 100 * (means[a] / means[b] - 1)}
@@ -261,9 +285,14 @@ def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
     ]
 
 
-def _command(profile: str, conditions: Sequence[Condition], used: Sequence[dict]) -> str:
-    """The call that makes (or remakes, with --force) all runs of a claim."""
+def _command(claim: Claim, profile: str, conditions: Sequence[Condition], used: Sequence[dict]) -> str:
+    """The call that makes (or remakes, with --force) all runs of a claim; where this profile has none of its conditions, at the first that has."""
+    if not conditions:
+        everywhere = (*claim.better, *claim.worse)
+        profile = everywhere[0].profiles[0]
+        conditions = [condition for condition in everywhere if profile in condition.profiles]
     only = " ".join(dict.fromkeys(f"{condition.experiment}:{condition.run}" for condition in conditions))
-    seeds = 1 + max((record["config"].get("seed", 0) for record in used), default=0)
+    seeds = {record["config"].get("seed", 0) for record in used} or {0}
+    which = f"--seed {max(seeds)}" if len(seeds) == 1 and max(seeds) else f"--seeds {1 + max(seeds)}"
     data = "" if profile == "demo" else " --data DIR"
-    return f"python benchmarks/run_all.py --profile {profile}{data} --only {only} --seeds {seeds}"
+    return f"python benchmarks/run_all.py --profile {profile}{data} --only {only} {which}"

@@ -38,7 +38,7 @@ def keep_regions(data, encoder, config: RunConfig, cache: Path, workers: int) ->
     reason = why_not_kept(config, encoder)
     if reason:
         raise BadInput(f"regions can't be kept: {reason}; use --regions auto, or change that setting")
-    key = regions_key(encoder.source, encoder.preprocessing, config.grid, data.fingerprint, config.seed, config.final_norm)
+    key = regions_key(encoder.source, encoder.preprocessing, config.grid, data.fingerprint, config.seed, config.final_norm, encoder.vector)
     shape = (len(data.examples), encoder.grid[0] * encoder.grid[1], encoder.dim)
 
     def encode(begin: int):

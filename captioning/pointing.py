@@ -29,6 +29,7 @@ from captioning.statistics import DRAWS, Statistic
 TOOL = "pointing-1"  # raised by hand when code here moves a score
 CAPTIONS = ("forced", "free")  # the references under teacher forcing; the model's own captions
 NAMES = ("pointing", "mass", "chance", "ratio")
+BY_GRADIENTS = 50  # images of a split: a map made of gradients costs a pass through the encoder and back for every noun
 TIE = 1e-6  # relative; nearer than this two places differ by float32's rounding alone
 
 
@@ -49,7 +50,7 @@ def has_scenes(data) -> bool:
 def point(scene: Scene, words: Sequence[str], attention: np.ndarray) -> list[Pointing]:
     """The caption's nouns that stand in the scene, in the order said. attention (T,h,w): for each of T words the map that predicted it, summing to 1."""
     attention = np.asarray(attention, dtype=float)
-    if attention.ndim != 3 or len(attention) != len(words) or not np.allclose(attention.sum((1, 2)), 1, atol=1e-3):
+    if attention.ndim != 3 or len(attention) != len(words) or not (abs(attention.sum((1, 2)) - 1) <= 1e-3).all():
         raise ValueError(f"attention of shape {attention.shape} for {len(words)} words: one map (h, w) that sums to 1 is needed per word")
     found = []
     for word, weights in zip(words, attention, strict=True):
@@ -108,12 +109,13 @@ def _cells(cells: int) -> np.ndarray:
     return np.clip(np.minimum(first + size, pixel + 1) - np.maximum(first, pixel), 0, None) / size
 
 
-def pointing_of_split(model, data, captions, inputs, images: Sequence[int], decode, vocabulary, device) -> Iterable[dict]:
+def pointing_of_split(model, data, captions, inputs, images: Sequence[int], said: Sequence, vocabulary, device) -> Iterable[dict]:
     """For each image, in order, {"forced": [[noun, hit, mass, share], ...], "free": the same, "absent": [noun, ...]}: plain JSON, six digits.
 
-    forced: the nouns of all its references; free: those of the best caption under `decode` that stand in the scene; absent: those that do not.
-    captions: the CaptionIds of these images' references; inputs: as `captioning.inputs.open_inputs` gives them. Only in eval mode. Of hard attention
-    it is the distribution over regions that counts, not a location drawn from it; torch's random state is left as it was found.
+    said: each image's caption with its attention (captioning.decoding.Hypothesis). forced: the nouns of all its references; free: those of its caption
+    that stand in the scene; absent: those that do not. captions: the CaptionIds of these images' references; inputs: as
+    `captioning.inputs.open_inputs` gives them. Only in eval mode. Of hard attention it is the distribution over regions that counts, not a location
+    drawn from it; torch's random state is left as it was found.
     """
     from captioning.validation import IMAGES_AT_ONCE
 
@@ -121,66 +123,89 @@ def pointing_of_split(model, data, captions, inputs, images: Sequence[int], deco
     for row, image in enumerate(captions.image.tolist()):
         rows_of.setdefault(image, []).append(row)
     for first in range(0, len(images), IMAGES_AT_ONCE):
-        yield from _point_group(model, data, captions, inputs, images[first : first + IMAGES_AT_ONCE], decode, vocabulary, device, rows_of)
+        group = slice(first, first + IMAGES_AT_ONCE)
+        forced = iter(_forced_maps(model, captions, inputs, images[group], rows_of, vocabulary, device))
+        for image, caption in zip(images[group], said[group], strict=True):
+            scene = data.images.scenes[image]
+            of_references = [one for _ in rows_of[image] for one in point(scene, *next(forced))]
+            words = vocabulary.decode(caption.words)
+            # A caption without a word has no attention.
+            maps = _as_maps(caption.attention, model.encoder.grid) if words else np.zeros((0, *model.encoder.grid))
+            yield {
+                "forced": [_rounded(one) for one in of_references],
+                "free": [_rounded(one) for one in point(scene, words, maps)],
+                "absent": absent_nouns(scene, words),
+            }
 
 
-def _point_group(model, data, captions, inputs, images, decode, vocabulary, device, rows_of) -> list[dict]:
-    """In halves where memory runs out."""
+def _forced_maps(model, captions, inputs, images, rows_of, vocabulary, device) -> list[tuple[list[str], np.ndarray]]:
+    """Of each image's references the words, as the vocabulary knows them and without the end token, and the attention (T,h,w) that predicted them.
+
+    In halves where memory runs out.
+    """
     import torch
 
     from captioning.decoding import seeded
 
+    batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
+    # The batch holds its images in ascending order.
+    places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)
+    words, lengths, image_of = (torch.from_numpy(a).to(device) for a in (batch.words, batch.lengths, batch.image_of))
     try:
         # Hard attention may draw locations; the predictions made besides must not depend on whether this ran, nor on where a killed run went on.
         with torch.inference_mode(), seeded(images[0], torch.device(device)):
             regions = model.encode(inputs.get(np.asarray(images)).to(device))  # (B, R, D)
-            forced = _forced_maps(model, regions, captions.collate(np.concatenate([rows_of[i] for i in images])), images, vocabulary)
-            free = _free_maps(model, regions, decode, vocabulary)
+            forced = model.decoder.forced(regions, words, lengths, places[image_of], attend=True)
     except torch.OutOfMemoryError:
         if len(images) == 1:
-            raise BadInput("out of memory with one image; choose a smaller --image-size, model or beam") from None
+            raise BadInput("out of memory with one image; choose a smaller --image-size or model") from None
     else:
-        found = []
-        for image, (words, maps) in zip(images, free, strict=True):
-            scene = data.images.scenes[image]
-            of_references = [one for _ in rows_of[image] for one in point(scene, *next(forced))]
-            found.append(
-                {
-                    "forced": [_rounded(one) for one in of_references],
-                    "free": [_rounded(one) for one in point(scene, words, maps)],
-                    "absent": absent_nouns(scene, words),
-                }
-            )
-        return found
+        maps = np.zeros((len(words), int(batch.lengths.max()), *model.encoder.grid), dtype=np.float32)  # (N, T, h, w)
+        maps[forced.caption.cpu().numpy(), forced.position.cpu().numpy()] = _as_maps(forced.attention, model.encoder.grid)
+        known = [vocabulary.decode(ids[1:n]) for ids, n in zip(batch.words, batch.lengths, strict=True)]
+        return [(one, maps[row, : len(one)]) for row, one in enumerate(known)]
     torch.cuda.empty_cache()
     middle = len(images) // 2
     halves = (images[:middle], images[middle:])
-    return [one for half in halves for one in _point_group(model, data, captions, inputs, half, decode, vocabulary, device, rows_of)]
+    return [one for half in halves for one in _forced_maps(model, captions, inputs, half, rows_of, vocabulary, device)]
 
 
-def _forced_maps(model, regions, batch, images: Sequence[int], vocabulary) -> Iterable[tuple[list[str], np.ndarray]]:
-    """Each caption's words, as the vocabulary knows them and without the end token, and the attention (T,h,w) that predicted them."""
-    import torch
-
-    # The batch holds its images in ascending order, the regions in the order asked for.
-    places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(regions.device)
-    words, lengths, image_of = (torch.from_numpy(a).to(regions.device) for a in (batch.words, batch.lengths, batch.image_of))
-    forced = model.decoder.forced(regions, words, lengths, places[image_of], attend=True)
-    maps = np.zeros((len(words), int(batch.lengths.max()), *model.encoder.grid), dtype=np.float32)  # (N, T, h, w)
-    weights = forced.attention.float().cpu().numpy()  # (M, R)
-    maps[forced.caption.cpu().numpy(), forced.position.cpu().numpy()] = weights.reshape(-1, *model.encoder.grid)
-    said = [vocabulary.decode(ids[1:n]) for ids, n in zip(batch.words, batch.lengths, strict=True)]
-    return iter([(one, maps[row, : len(one)]) for row, one in enumerate(said)])
+def _as_maps(attention, grid: Sequence[int]) -> np.ndarray:
+    """attention (T,R) -> (T,h,w)."""
+    return attention.float().cpu().numpy().reshape(-1, *grid)
 
 
-def _free_maps(model, regions, decode, vocabulary) -> list[tuple[list[str], np.ndarray]]:
-    """Each image's best caption and the attention (T,h,w) that predicted its words."""
-    from captioning.decoding import search
+def pointing_by_gradients(model, data, captions, pixels, images: Sequence[int], said: Sequence, vocabulary, device) -> Iterable[dict]:
+    """As `pointing_of_split` where a system's image tokens have no place, with maps made of gradients (captioning.saliency).
 
-    best = [found[0] for found in search(model.decoder, regions, decode, attend=True)]
-    nothing = np.zeros((0, *model.encoder.grid))  # a caption without a word has no attention
-    grid = (-1, *model.encoder.grid)
-    return [(vocabulary.decode(h.words), h.attention.float().cpu().numpy().reshape(grid) if h.words else nothing) for h in best]
+    Of the references only each image's first is played. pixels: as `captioning.inputs.Pixels` gives them.
+    """
+    from captioning.batches import END
+    from captioning.saliency import gradient_maps
+    from captioning.validation import IMAGES_AT_ONCE
+
+    first_row: dict[int, int] = {}
+    for row, image in enumerate(captions.image.tolist()):
+        first_row.setdefault(image, row)
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        group = images[first : first + IMAGES_AT_ONCE]
+        seen = pixels.get(np.asarray(group)).to(device)
+        own = [caption.words for caption in said[first : first + IMAGES_AT_ONCE]]
+        asked = []
+        for k, image in enumerate(group):
+            batch = captions.collate(np.array([first_row[image]]))
+            reference = [w for w in batch.words[0, 1 : batch.lengths[0] + 1].tolist() if w != END]
+            for ids in (reference, own[k]):
+                words = vocabulary.decode(ids)
+                asked.append((k, ids, [t for t, word in enumerate(words) if word in NOUNS]))
+        maps = iter(gradient_maps(model, seen, asked))
+        for k, image in enumerate(group):
+            scene = data.images.scenes[image]
+            found = []
+            for _, ids, places in asked[2 * k : 2 * k + 2]:
+                nouns = vocabulary.decode([ids[t] for t in places])
+                found.append([_rounded(one) for one in point(scene, nouns, next(maps))])
+            yield {"forced": found[0], "free": found[1], "absent": absent_nouns(scene, vocabulary.decode(own[k]))}
 
 
 def _rounded(one: Pointing) -> list:
@@ -229,12 +254,13 @@ def score_pointing(
 def score_saved(predictions: str | Path, split: str, draws: int = DRAWS) -> dict[str, dict] | None:
     """{"forced": SCORES, "free": SCORES} of one split from a run's predictions; None where they hold no `pointing` (no scenes, or made before it came).
 
+    Of a system whose maps are made of gradients only the first images of a split (BY_GRADIENTS) have it.
     The free captions are those of the widest beam. For a file that `captioning.protocols.score_predictions` has read: that says what is damaged.
     """
     with gzip.open(predictions, "rt", encoding="utf-8", newline="\n") as file:
         header, *lines = [json.loads(line) for line in file]
     lines = [line for line in lines if line["split"] == split]
-    if not lines or any("pointing" not in line for line in lines):
+    entries = {line["id"]: line["pointing"] for line in lines if "pointing" in line}
+    if not entries:
         return None
-    entries = {line["id"]: line["pointing"] for line in lines}
     return {captions: score_pointing(entries, captions, split, max(header["beams"]), draws) for captions in CAPTIONS}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
+from captioning.systems import system_config
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,29 @@ def _of(name: str) -> RunConfig:
 PRESETS = {name: _of(name) for name in ("as-published", "corrected")}
 
 
-def preset(name: str) -> RunConfig:
-    """Raises BadInput for a name that is none."""
-    if name not in PRESETS:
-        raise BadInput(f"--preset {name}: choose {', '.join(PRESETS)}")
-    return PRESETS[name]
+# The published `prefix` system (vinay-852/Image_Captioning), which has accidents of its own; corrected is that system without them.
+PREFIX_PRESETS = {
+    "as-published": dataclasses.replace(
+        system_config("prefix"),
+        name="as-published",
+        normalise="imagenet",  # vit_base_patch16_224 wants 0.5 and 0.5
+        train_on="all",  # test images included
+        padding="end",  # the longest caption of a batch alone learns no further end, the others learn many
+        sampled=True,
+        beams=(1,),
+    ),
+    "corrected": dataclasses.replace(system_config("prefix"), name="corrected"),
+}
+
+
+def preset(name: str, system: str = "attend") -> RunConfig:
+    """Raises BadInput for a name that is none, or a system without presets."""
+    presets = {"attend": PRESETS, "prefix": PREFIX_PRESETS}.get(system)
+    if presets is None:
+        raise BadInput(f"--preset {name}: --system {system} has none; leave it out")
+    if name not in presets:
+        raise BadInput(f"--preset {name}: choose {', '.join(presets)}")
+    return presets[name]
 
 
 def switched(name: str, base: RunConfig | None = None) -> RunConfig:

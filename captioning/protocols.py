@@ -15,7 +15,7 @@ import importlib.metadata
 import json
 import re
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 
 from captioning import bleu, coco_metrics
 from captioning.bad_input import BadInput
-from captioning.java import JavaUnavailable
+from captioning.java import JavaUnavailable, find_java
 from captioning.meteor import meteor_score, shared_meteor
 from captioning.ngrams import Corpus, count_corpus
 from captioning.ptb import ptb_tokenize
@@ -114,12 +114,21 @@ def score_coco(
     try:
         if "METEOR" in metrics:
             shared_meteor().start()  # loads its table while the tokenizer runs
-        own, theirs = _ptb_tokens([candidates[i] for i in ids], [list(references[i]) for i in ids])
+        own, theirs = _once_more(lambda: _ptb_tokens([candidates[i] for i in ids], [list(references[i]) for i in ids]))
     except JavaUnavailable as error:
         names = [name for metric in metrics for name in (bleu.NAMES if metric == "BLEU" else (metric,))]
         return Scored("coco", signature, ids, (), dict.fromkeys(names, f"the PTB tokenizer needs Java: {error}"))
     statistics, not_available = _coco_statistics(own, theirs, metrics, spice_models)
     return Scored("coco", signature, ids, statistics, not_available)
+
+
+def _once_more(work: Callable):
+    """What `work` gives; where Java failed in the midst (killed, out of memory), from a fresh one. Raises JavaUnavailable where that fails too."""
+    try:
+        return work()
+    except JavaUnavailable:
+        find_java()
+        return work()
 
 
 _TOKENS: dict[tuple, list[list[str]]] = {}  # references -> their tokens: a process that scores many systems tokenizes them once
@@ -146,7 +155,9 @@ def _coco_statistics(own: list[str], theirs: list[list[str]], metrics: Collectio
     with ThreadPoolExecutor(max_workers=1) as java:  # METEOR's and SPICE's work is in their own processes
         pending = {}
         if "METEOR" in metrics:
-            pending["METEOR"] = java.submit(lambda: _times_100(("METEOR",), shared_meteor().counts(own, theirs), _meteor_column))
+            pending["METEOR"] = java.submit(
+                lambda: _times_100(("METEOR",), _once_more(lambda: shared_meteor().counts(own, theirs)), _meteor_column)
+            )
         if "SPICE" in metrics:
             pending["SPICE"] = java.submit(lambda: mean_of("SPICE", spice(own, theirs, spice_models), 100))
         if "BLEU" in metrics or "CIDEr" in metrics:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "published"
 MARKS = ("published", "second-hand", "derived", "read in code")
-RULES = ("size", "direction", "every")  # captioning/claims.py says and applies them
+RULES = ("size", "direction", "every", "value")  # captioning/claims.py says and applies them
+FRACTION = "fraction, 0 to 1"  # a unit; our scores are times 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Number:
     source: str
     note: str
 
+    @property
+    def as_scored(self) -> float:
+        """The value in the unit of our scores, of which a fraction is a hundredth."""
+        return round(100 * self.value, 10) if self.unit == FRACTION else self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -49,6 +55,7 @@ class Claim:
     """`better` is claimed to be above (`direction` "higher") or below ("lower") `worse` in `metric`; with several, every pair of them.
 
     published_difference: of `published_metric`, in percent of the worse condition's value; None where no size was claimed. also: metrics that stand beside.
+    Of the rule "value" there is no `worse`: `better` is claimed to reach `better_number`.
     """
 
     id: str
@@ -74,6 +81,16 @@ class Claim:
     def sign(self) -> int:
         return 1 if self.direction == "higher" else -1
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """What must be measured: both sides of a comparison, or the one whose value is claimed."""
+        return ("better",) if self.rule == "value" else ("better", "worse")
+
+    @property
+    def published_value(self) -> float | None:
+        """The claimed value in the unit of our scores; None where a difference is claimed."""
+        return self.better_number.as_scored if self.rule == "value" else None
+
 
 _OPTIONAL_INT, _TEXTS = (int, type(None)), (list,)
 _NUMBER_FIELDS = {
@@ -93,7 +110,7 @@ _CHOICES = {
     "rule": RULES,
     "protocol": ("published", "free", "coco", "not known", "none"),
 }
-_MAY_BE_EMPTY = ("note", "also")
+_MAY_BE_EMPTY = ("note", "also", "worse")
 
 
 def load_numbers(path: str | Path = FOLDER / "numbers.json") -> tuple[Number, ...]:
@@ -147,6 +164,10 @@ def _make_claim(entry: dict, where: str, conditions: Mapping[str, Condition], nu
     if (entry["beam"] is None) != (entry["protocol"] == "published"):
         raise ValueError(f"{where}: field 'beam' is {entry['beam']!r} under protocol {entry['protocol']}")
     claim = Claim(**fields | {"also": tuple(entry["also"])})
+    if claim.rule == "value":
+        return _check_value(claim, where)
+    if not claim.worse:
+        raise ValueError(f"{where}: field 'worse' is empty, which is for rule 'value'")
     difference = claim.published_difference
     if (difference is None) == (claim.rule == "size"):
         raise ValueError(f"{where}: field 'published difference' is {difference!r} with rule {claim.rule!r}")
@@ -154,6 +175,24 @@ def _make_claim(entry: dict, where: str, conditions: Mapping[str, Condition], nu
         raise ValueError(f"{where}: field 'published difference' is {difference!r}, its direction {claim.direction!r}")
     if claim.rule != "every" and len(claim.better) * len(claim.worse) != 1:
         raise ValueError(f"{where}: field 'rule' is {claim.rule!r}, which is for one pair of conditions")
+    return claim
+
+
+def _check_value(claim: Claim, where: str) -> Claim:
+    """A claim of an absolute value: one condition, one number, nothing else. ValueError names the field that is wrong."""
+    number = claim.better_number
+    wrong = {
+        "worse": bool(claim.worse),
+        "worse number": claim.worse_number is not None,
+        "published difference": claim.published_difference is not None,
+    }
+    wrong |= {"also": bool(claim.also), "better": len(claim.better) != 1}
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        raise ValueError(
+            f"{where}: field {name!r}: rule 'value' has one condition, 'better', its 'better number' and nothing to compare it with"
+        )
+    if number is None or isinstance(number.value, str) or not claim.metric == claim.published_metric == number.quantity:
+        raise ValueError(f"{where}: field 'better number' is {number and number.id!r}; rule 'value' needs a number of {claim.metric}")
     return claim
 
 

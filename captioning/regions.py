@@ -25,10 +25,11 @@ from captioning.config import NUMERICS
 NOTED_EVERY_SECONDS = 10.0
 
 
-def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, final_norm: bool = False) -> str:
+def regions_key(source, preprocessing, grid: int, data_fingerprint: str, seed: int, final_norm: bool = False, vector: bool = False) -> str:
     """What the numbers in the cache depend on, hashed. Random weights depend on the seed as well."""
     facts = [source.tag if source.kind != "file" else source.name, source.weights_sha256, source.file_sha256, preprocessing.to_dict()]
     facts += [grid, data_fingerprint, NUMERICS, seed if source.follows_seed else None]
+    facts += ["vector"] if vector else []
     facts += ["final norm"] if final_norm else []  # only then, so that files from before there was a choice keep their names
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 

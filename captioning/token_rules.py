@@ -38,20 +38,22 @@ def _free(saved: Saved) -> list[tuple[str, str, Scored]]:
     beams = sorted(saved.said, key=int)
     widest = beams[-1]
     words, fields = saved.words(widest), {**saved.fields, "specials": "dropped", "beam": widest}
-    rows = [(f"free, beam {beam}" if beam != "1" else "free, greedy", beam, saved.score_free(beam)) for beam in beams]
+    if str(fields.get("stop")).startswith("sample"):
+        best, rows = "free, drawn", [("free, drawn", widest, saved.score_free(widest))]
+    else:
+        best = f"free, beam {widest}"
+        rows = [(f"free, beam {beam}" if beam != "1" else "free, greedy", beam, saved.score_free(beam)) for beam in beams]
     with_end = {i: f"{text} {END}".lstrip() for i, text in words.items()}
     ended = {i: [f"{caption} {END}" for caption in captions] for i, captions in saved.tokens.items()}
-    rows.append(
-        (f"free, beam {widest}, <end> kept on both sides", widest, score_free(with_end, ended, **fields | {"specials": "end-kept"}))
-    )
+    rows.append((f"{best}, <end> kept on both sides", widest, score_free(with_end, ended, **fields | {"specials": "end-kept"})))
     if saved.vocabulary:
         own = _with_unknown(saved)
-        rule = f"free, beam {widest}, <unk> kept and rare words of the references made <unk>"
+        rule = f"{best}, <unk> kept and rare words of the references made <unk>"
         rows.append((rule, widest, score_free(saved.texts[widest], own, **fields | {"specials": "unk-matches"})))
     one = {i: captions[:1] for i, captions in saved.tokens.items()}
-    rows.append((f"free, beam {widest}, the first reference only", widest, score_free(words, one, **fields)))
+    rows.append((f"{best}, the first reference only", widest, score_free(words, one, **fields)))
     ptb = score_coco(saved.said[widest], saved.raw, metrics=("BLEU",), **fields)
-    return [*rows, (f"free, beam {widest}, PTB tokens (coco-caption)", widest, ptb)]
+    return [*rows, (f"{best}, PTB tokens (coco-caption)", widest, ptb)]
 
 
 def _with_unknown(saved: Saved) -> Mapping[str, Sequence[str]]:

@@ -286,7 +286,7 @@ def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
     if not fetch:
         raise BadInput(f"weights of {tag} are not here yet; running fetches them")
     try:
-        _look_up(ENDPOINT)
+        look_up(ENDPOINT)
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # huggingface_hub raises a dozen kinds for "not reachable"; each has the same three ways out
         raise BadInput(
@@ -295,7 +295,7 @@ def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
         ) from error
 
 
-def _look_up(address: str) -> None:
+def look_up(address: str) -> None:
     """Raise OSError at once where the hub's name does not resolve; huggingface_hub itself would try for half a minute. A proxy resolves it for us."""
     if not getproxies():
         socket.getaddrinfo(urlsplit(address).hostname, 443)

@@ -15,19 +15,21 @@ from captioning.bleu import nltk_bleu, nltk_rows
 from captioning.config import Decode
 from captioning.decoding import Hypothesis, search, seeded
 from captioning.ngrams import count_corpus
-from captioning.vocabulary import END, UNK, Vocabulary
+from captioning.vocabulary import END, Vocabulary
 
 IMAGES_AT_ONCE = 50
 
 
 class ForcedCaption(NamedTuple):
-    """One reference under teacher forcing: the likeliest word at each of its places (end token included), and sums over its words.
+    """One reference under teacher forcing: the likeliest word at each of its n places (end token included), and sums over its places.
 
-    top5: how many targets were among the five likeliest. cross_entropy in nats. penalty: the attention penalty, unweighted.
+    top5: how many targets were among the five likeliest. cross_entropy in nats. penalty: the attention penalty, unweighted. Under teacher forcing
+    subwords are no words: words and top5 are None.
     """
 
-    words: list[str]
-    top5: int
+    words: list[str] | None
+    n: int
+    top5: int | None
     cross_entropy: float
     penalty: float
 
@@ -41,23 +43,27 @@ class Predicted(NamedTuple):
 
 
 def predict(
-    model, captions: CaptionIds, inputs, images: Sequence[int], decodes: Sequence[Decode], vocabulary: Vocabulary, device
+    model, captions: CaptionIds, inputs, images: Sequence[int], decodes: Sequence[Decode], vocabulary, device, attend: bool = False
 ) -> Iterable[Predicted]:
-    """For each image, in order, what the model says of it; it is read and encoded once for all. Only in eval mode."""
+    """For each image, in order, what the model says of it; it is read and encoded once for all. Only in eval mode.
+
+    vocabulary: Vocabulary or Subwords. attend: the captions of the widest beam come with their attention.
+    """
     rows_of: dict[int, list[int]] = {}
     for row, image in enumerate(captions.image.tolist()):
         rows_of.setdefault(image, []).append(row)
     for first in range(0, len(images), IMAGES_AT_ONCE):
-        yield from _predict(model, captions, inputs, images[first : first + IMAGES_AT_ONCE], decodes, vocabulary, device, rows_of)
+        yield from _predict(model, captions, inputs, images[first : first + IMAGES_AT_ONCE], decodes, vocabulary, device, attend, rows_of)
 
 
 @torch.inference_mode()
-def _predict(model, captions, inputs, images, decodes, vocabulary, device, rows_of) -> list[Predicted]:
+def _predict(model, captions, inputs, images, decodes, vocabulary, device, attend, rows_of) -> list[Predicted]:
     """In halves where memory runs out."""
     try:
         with seeded(images[0], device):  # a killed run goes on at any group of images
             regions = model.encode(inputs.get(np.asarray(images)).to(device))
-            free = [search(model.decoder, regions, decode) for decode in decodes]
+            widest = max(decode.beam for decode in decodes)
+            free = [search(model.decoder, regions, decode, attend=attend and decode.beam == widest) for decode in decodes]
             batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
             # The batch holds its images in ascending order.
             places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)
@@ -74,15 +80,19 @@ def _predict(model, captions, inputs, images, decodes, vocabulary, device, rows_
             scored.cross_entropy.tolist(),
             scored.penalty.tolist(),
         )
+        worded = vocabulary.has_words
         rows = iter(
-            [ForcedCaption([vocabulary.words[w] for w in said[:n]], int(t), ce, p) for said, n, t, ce, p in zip(*fields, strict=True)]
+            [
+                ForcedCaption(vocabulary.decode(said[:n]) if worded else None, n, t if worded else None, ce, penalty)
+                for said, n, t, ce, penalty in zip(*fields, strict=True)
+            ]
         )
         best = [[found[0] for found in way] for way in free]
         return [Predicted(i, [way[k] for way in best], [next(rows) for _ in rows_of[i]]) for k, i in enumerate(images)]
     torch.cuda.empty_cache()
     middle = len(images) // 2
     halves = (images[:middle], images[middle:])
-    return [one for half in halves for one in _predict(model, captions, inputs, half, decodes, vocabulary, device, rows_of)]
+    return [one for half in halves for one in _predict(model, captions, inputs, half, decodes, vocabulary, device, attend, rows_of)]
 
 
 def known_words(caption: str, vocabulary: Vocabulary, max_words: int) -> list[str]:
@@ -90,31 +100,36 @@ def known_words(caption: str, vocabulary: Vocabulary, max_words: int) -> list[st
     return [vocabulary.words[i] for i in vocabulary.encode(caption)[:max_words]] + [vocabulary.words[END]]
 
 
-def validate(model, data, captions: CaptionIds, inputs, vocabulary: Vocabulary, max_words: int, device, accelerator) -> dict:
-    """One line of the curve: losses and top-5 under teacher forcing, BLEU-4 (times 100) of greedy captions and of the forced words."""
+def validate(model, data, captions: CaptionIds, inputs, vocabulary, max_words: int, device, accelerator) -> dict:
+    """One line of the curve: losses and top-5 under teacher forcing, BLEU-4 (times 100) of greedy captions and of the forced words.
+
+    Subwords have no top-5 and no forced words: those keys are left out.
+    """
     indices = data.split("val")
     mine = indices[accelerator.process_index :: accelerator.num_processes]
     training = model.training
     model.eval()
     rows = []
     for image, (free,), forced in predict(model, captions, inputs, mine, [Decode(beam=1, max_words=max_words)], vocabulary, device):
-        rows.append((image, [vocabulary.words[w] for w in free.words if w != UNK], [tuple(f) for f in forced]))
+        rows.append((image, vocabulary.tokens(free.words), [tuple(f) for f in forced]))
     model.train(training)
     if accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
         rows = sorted(gather_object(rows))
     references = [[c.split() for c in data.examples[i].captions] for i, _, _ in rows]
-    known = [[known_words(c, vocabulary, max_words) for c in data.examples[i].captions] for i, _, _ in rows]
     forced = [(row, ForcedCaption(*f)) for row, (_, _, fs) in enumerate(rows) for f in fs]
-    words = sum(len(f.words) for _, f in forced)
-    return {
-        "val_cross_entropy": sum(f.cross_entropy for _, f in forced) / words,
+    places = sum(f.n for _, f in forced)
+    losses = {
+        "val_cross_entropy": sum(f.cross_entropy for _, f in forced) / places,
         "val_penalty": sum(f.penalty for _, f in forced) / len(forced),
-        "val_top5": 100 * sum(f.top5 for _, f in forced) / words,
-        "val_bleu4_free": bleu4([said for _, said, _ in rows], references),
-        "val_bleu4_published": bleu4([f.words for _, f in forced], known, [row for row, _ in forced]),
     }
+    free = {"val_bleu4_free": bleu4([said for _, said, _ in rows], references)}
+    if not vocabulary.has_words:
+        return losses | free
+    known = [[known_words(c, vocabulary, max_words) for c in data.examples[i].captions] for i, _, _ in rows]
+    published = bleu4([f.words for _, f in forced], known, [row for row, _ in forced])
+    return losses | {"val_top5": 100 * sum(f.top5 for _, f in forced) / places} | free | {"val_bleu4_published": published}
 
 
 def bleu4(candidates: list[list[str]], references: list[list[list[str]]], image_of: Sequence[int] | None = None) -> float:

@@ -14,6 +14,7 @@ import argparse
 import csv
 import dataclasses
 import gzip
+import importlib
 import json
 import math
 import sys
@@ -25,20 +26,29 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+from benchmarks.experiments import NAMES
+from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput, run_command
-from captioning.claims_file import FILES, is_as_written, make_claims, read_claims
+from captioning.claims_file import FILES, is_as_written, make_claims, read_claims, reports_of
 from captioning.config import NUMERICS, RunConfig, run_id
 from captioning.data import CaptionData, load_data
+from captioning.demo_encoders import GRID, card, names
 from captioning.findings import file_sha256
-from captioning.pointing import score_saved
+from captioning.language_models import without_weights
+from captioning.pointing import BY_GRADIENTS, score_saved
 from captioning.protocols import TOOL, score_predictions
 from captioning.published import FOLDER
-from captioning.records import SCHEMA, list_records
+from captioning.records import SCHEMA, list_records, read_plan
+from captioning.systems import map_kind
 from captioning.token_rules import token_rules
+from captioning.torchvision_weights import ENUMERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("val", "test")
 TOLERANCE = 1e-9  # relative: what another processor's order of adding may change
+# How the best epoch is chosen -> the curve's column, and the record's words for it.
+SELECTED_BY = {"free": "val_bleu4_free", "published": "val_bleu4_published"}
+SELECTION = {"free": "free, greedy", "published": "published"}
 LARGE = ("checkpoint", "attention")  # files that need not be there
 _DAMAGED = (
     LookupError,
@@ -89,7 +99,10 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
         "folder", metavar="DIR", type=Path, nargs="?", default=ROOT / "results/evidence", help="results folder (default: results/evidence)"
     )
     parser.add_argument(
-        "--reports", metavar="R", type=Path, help="folder of the profiles' pages (default: reports/evidence for evidence, else reports)"
+        "--reports",
+        metavar="R",
+        type=Path,
+        help="folder of the profiles' pages (default: reports/evidence for evidence, else where run_all.py puts them)",
     )
     parser.add_argument("--data", metavar="D", help="the data set, to compare references and fingerprint with: a folder, a file, or demo")
     return parser.parse_args(line)
@@ -98,7 +111,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
 def main(line: list[str] | None = None) -> int:
     """Returns the exit status."""
     options = arguments(line)
-    reports = options.reports or ROOT / ("reports/evidence" if _is_evidence(options.folder) else "reports")
+    reports = options.reports or (ROOT / "reports/evidence" if _is_evidence(options.folder) else reports_of(options.folder))
     tally = verify(options.folder, reports, options.data)
     for reason, times in tally.unchecked.items():
         print(f"not checked: {reason}{f' ({times} times)' if times > 1 else ''}", file=sys.stderr)
@@ -124,6 +137,7 @@ def verify(folder: Path, reports: Path, data: str | None = None, *, published: P
         raise BadInput(f"{folder}: no records in <profile>/runs; give a results folder, as results/evidence")
     tally = Tally()
     found = {home: list_records(home / "runs") for home in homes}
+    planned = {home: _planned(home, tally) for home in homes}
     given = _DataSet(data, [record for records, _ in found.values() for record in records]) if data else None
     for home, (records, problems) in found.items():
         print(f"{home.name}: {len(records) + len(problems)} records")
@@ -133,7 +147,7 @@ def verify(folder: Path, reports: Path, data: str | None = None, *, published: P
             print(f"{home.name}: making the scores of {record['run_id']} again ({k} of {len(records)})", file=sys.stderr)
             tally.checked["records"] += 1
             holds = "holds" if record["status"] == "finished" else "failed, so that there is nothing to make again:"
-            tally.show(record["run_id"], list(_check_record(home, record, tally)), holds)
+            tally.show(record["run_id"], list(_check_record(home, record, planned[home].get(record["run_id"], {}), tally)), holds)
         if given:
             tally.show("data", list(given.check(home, records, tally)))
         print(f"{home.name}: making the findings again", file=sys.stderr)
@@ -150,12 +164,27 @@ def _is_evidence(folder: Path) -> bool:
 # ---- One record ----
 
 
-def _check_record(home: Path, record: dict, tally: Tally) -> Iterator[str]:
+def _planned(home: Path, tally: Tally) -> dict[str, dict]:
+    """Run id -> what the plan calls the run."""
+    try:
+        return {run["run_id"]: run for run in read_plan(home)}
+    except BadInput as error:
+        tally.show("plan", [str(error)])
+        return {}
+
+
+def _check_record(home: Path, record: dict, planned: dict, tally: Tally) -> Iterator[str]:
+    """planned: what the plan says of the run; the page's tables take its word before the record's."""
     if record["profile"] != home.name:
         yield f"it is of profile {record['profile']!r} and lies in {home.name}/"
     if record["status"] == "failed":
         return
     yield from _check_run_id(record)
+    try:
+        yield from _check_encoder(record)
+        yield from _check_row(record, planned)
+    except (BadInput, *_DAMAGED) as error:
+        yield f"it is not laid out as results/README.md says ({type(error).__name__}: {error})"
     files = list(_check_files(home, record, tally))
     yield from files
     if files:
@@ -184,12 +213,62 @@ def _check_run_id(record: dict) -> Iterator[str]:
     encoder = record["encoder"]
     try:
         config = RunConfig(**stated | {"beams": tuple(stated["beams"])})
-        found = run_id(config, data=record["data"]["fingerprint"], weights=encoder["sha256"], encoder_file=encoder["file_sha256"])
+        hashes = {"weights": encoder["sha256"], "encoder_file": encoder["file_sha256"]}
+        hashes |= {"language": record.get("language_model", {}).get("identity")}
+        found = run_id(config, data=record["data"]["fingerprint"], **hashes)
     except (BadInput, *_DAMAGED) as error:
         yield f"run_id: cannot be made from config, data and encoder ({type(error).__name__}: {error})"
         return
     if (found, config.name) != (record["run_id"], record["name"]):
         yield f"run_id: stated {record['run_id']} of {record['name']!r}, its config, data and encoder give {found} of {config.name!r}"
+
+
+def _check_encoder(record: dict) -> Iterator[str]:
+    """What the record says of its encoder is what its configuration asks for."""
+    config, encoder = record["config"], record["encoder"]
+    asked, name, tag = config["encoder"], encoder["name"], str(encoder.get("tag"))
+    own = ".py:" in asked
+    kind = "file" if own else "demo" if asked.startswith("demo_") else "torchvision" if asked in ENUMERATIONS else "timm"
+    named = asked.rpartition(":")[2] if own else asked
+    # A bare timm name stands for its default weights, which only timm knows.
+    default = kind == "timm" and "." not in asked and tag.partition(".")[0] == asked
+    facts = [
+        ("encoder name", name, named),
+        ("encoder source", encoder["source"], kind),
+        ("encoder tag", encoder.get("tag"), tag if default else named),
+        ("encoder frozen", encoder["frozen"], config["tune_from"] < 0),
+    ]
+    side = config["grid"] or (GRID[0] if kind == "demo" and not config["image_size"] else 0)
+    if side and config.get("features", "regions") == "regions":
+        facts.append(("encoder grid", encoder["grid"], [side, side]))
+    if kind != "demo":
+        facts.append(("encoder accuracy", encoder.get("accuracy"), None))
+    elif named in names() and encoder["sha256"] == card(named)["sha256"]:
+        facts.append(("encoder accuracy", encoder["accuracy"], card(named)["accuracy"]))
+    yield from _differences(facts)
+
+
+def _check_row(record: dict, planned: dict) -> Iterator[str]:
+    """A run that stands in an experiment's table under the name of one of its rows is that row: its label and, but for seed and random weights, its
+    settings. An encoder of the reader's own is in no row."""
+    config, profile = RunConfig(**record["config"] | {"beams": tuple(record["config"]["beams"])}), PROFILES.get(record["profile"])
+    said = record | planned
+    labels = said.get("labels") or dict.fromkeys(said["experiments"], said["label"])
+    for experiment in [experiment for experiment in labels if experiment in NAMES and profile and ".py:" not in config.encoder]:
+        rows = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
+        for label, row in [(label, row) for label, row in rows if row.name == config.name]:
+            facts = [(f"label in {experiment}", labels[experiment], label)]
+            asked = row if config.pretrained else without_weights(row)  # --weights none
+            asked = dataclasses.replace(asked, seed=config.seed)
+            fields = [one.name for one in dataclasses.fields(RunConfig)]
+            facts += [(f"config {name} of a run called {label!r}", getattr(config, name), getattr(asked, name)) for name in fields]
+            yield from _differences(facts)
+
+
+def _differences(facts: Sequence[tuple[str, object, object]]) -> Iterator[str]:
+    for what, stated, found in facts:
+        if stated != found:
+            yield f"{what}: stated {stated!r}, found {found!r}"
 
 
 def _check_files(home: Path, record: dict, tally: Tally) -> Iterator[str]:
@@ -225,10 +304,16 @@ def _check_facts(home: Path, record: dict) -> Iterator[str]:
         ("references file", Path(record["files"]["references"]["path"]).name, header["references"]),
         ("config beams", config["beams"], header["beams"]),
         ("config max_words", config["max_words"], header["max_words"]),
-        ("data vocabulary", about["vocabulary"], len(header["vocabulary"])),
+        # Of subwords only the record has the number.
+        ("data vocabulary", about["vocabulary"], about["vocabulary"] if header["vocabulary"] is None else len(header["vocabulary"])),
         ("training curve", training["curve"], Path(record["files"]["curve"]["path"]).name),
         ("training epochs", training["epochs"], len(curve)),
+        ("training curve's epochs", [line["epoch"] for line in curve], list(range(1, len(curve) + 1))),
+        ("training best_epoch", training["best_epoch"], 1 + max(range(len(curve)), key=lambda k: curve[k][SELECTED_BY[config["select"]]])),
+        ("training selection", training["selection"], f"BLEU-4, {SELECTION[config['select']]}, val"),
     ]
+    if not config["patience"]:
+        facts.append(("config epochs", config["epochs"], len(curve)))
     for split in SPLITS:
         own = [line for line in references if line["split"] == split]
         facts += [
@@ -236,9 +321,12 @@ def _check_facts(home: Path, record: dict) -> Iterator[str]:
             (f"captions' images of {split}", about["images"].get(split), sum(line["split"] == split for line in lines)),
             (f"data captions of {split}", about["captions"].get(split), sum(len(line["tokens"]) for line in own)),
         ]
-    for what, stated, found in facts:
-        if stated != found:
-            yield f"{what}: stated {stated!r}, found {found!r}"
+        pointed = [k for k, line in enumerate(line for line in lines if line["split"] == split) if "pointing" in line]
+        first = min(len(own), BY_GRADIENTS) if map_kind(config) == "gradient" else len(own)
+        if pointed:  # not only where the model points well
+            stated = len(pointed) if pointed == list(range(len(pointed))) else "others than the first"
+            facts.append((f"captions' images of {split} with pointing", stated, first))
+    yield from _differences(facts)
 
 
 def _check_scores(home: Path, record: dict, tally: Tally) -> Iterator[str]:

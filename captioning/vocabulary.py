@@ -1,10 +1,11 @@
 """The words a captioner can say: built from captions, stored in every checkpoint's config.json.
 
+`Vocabulary` and `captioning.subwords.Subwords` have the same methods, so that little else asks which of the two a system says.
 Ids 0 to 3 are <pad>, <start>, <end>, <unk>; then words by falling count, ties alphabetical, so equal captions give equal ids everywhere.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from captioning.bad_input import BadInput
@@ -25,6 +26,7 @@ class Vocabulary:
 
     words: tuple[str, ...]
     ids: dict[str, int] = field(init=False, repr=False, compare=False)
+    has_words = True
 
     def __post_init__(self) -> None:
         words = tuple(self.words)
@@ -63,6 +65,23 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> list[str]:
         """The words of `ids`, specials included."""
         return [self.words[int(i)] for i in ids]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The caption as text: its words, specials included, with a space between."""
+        return " ".join(self.decode(ids))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The words that protocol `free` scores: no specials."""
+        return [self.words[i] for i in map(int, ids) if i >= len(SPECIALS)]
+
+    def groups(self, ids: Iterable[int]) -> list[tuple[str, list[int]]]:
+        """The words, each with the places in `ids` of the pieces that it is made of: its own."""
+        return [(word, [place]) for place, word in enumerate(self.decode(ids))]
+
+    @staticmethod
+    def captions_of(example) -> Sequence[str]:
+        """What is trained on: the data set's tokens."""
+        return example.captions
 
     def __len__(self) -> int:
         return len(self.words)

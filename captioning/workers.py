@@ -57,6 +57,8 @@ def map_chunks(function: Callable, shared: object, chunks: Sequence[range], work
 def _start_worker(shared: object, parent: int) -> None:
     global _shared
     _shared = shared
+    # While a bar is on the terminal, rich's stand-ins are here; the lock behind them may have been held at the fork, and then is for ever.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent says what happens
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's own handler, inherited by the fork
     threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()

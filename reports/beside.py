@@ -7,15 +7,17 @@ from pathlib import Path
 from captioning.published import FOLDER, Number, load_numbers, load_scale
 from reports.tables import Published
 
+SUBSETS = {"coco": ("mini-coco",)}  # data sets that are parts of another
+
 
 class Beside:
-    """The published numbers that a profile's tables show: those of its own data set, and the paper's. `profile` is its name."""
+    """The published numbers that a profile's tables show: those of its own data set, and the paper's and its parts'. `profile` is its name."""
 
     def __init__(self, profile: str, content: dict[str, dict[str, tuple[Number, ...]]] | None = None):
         self.profile = profile
         self.content = load_beside() if content is None else content
         paper = load_scale()["data"]
-        self.data_sets = (profile, paper) if profile != paper else (paper,)
+        self.data_sets = tuple(dict.fromkeys((profile, paper, *SUBSETS.get(paper, ()))))
 
     def data_sets_of(self, runs: Sequence[str], quantity: str, protocol: str, split: str) -> list[str]:
         """The data sets, as their authors write them, on which a number of any of these runs was published; the profile's own first."""
@@ -30,7 +32,7 @@ class Beside:
         """The number that stands beside a run's, or an empty text where nobody published one."""
         found = (number for number in self._numbers(run, quantity, protocol, split) if number.data_set == data_set)
         number = next(found, None)
-        return "" if number is None else Published(number.value, f"{number.value:g}", number.mark, about(number))
+        return "" if number is None else Published(number.as_scored, f"{number.as_scored:g}", number.mark, about(number))
 
     def _numbers(self, run: str, quantity: str, protocol: str, split: str) -> list[Number]:
         numbers = self.content.get(run, {}).get(f"{quantity} at {protocol}", ())
@@ -42,7 +44,8 @@ def about(number: Number) -> str:
     beam = "" if number.beam is None else f", beam {number.beam}"
     split = "split not known" if number.split == "not known" else number.split
     protocol = "protocol not known" if number.protocol == "not known" else f"protocol {number.protocol}"
-    first = f"{number.mark.capitalize()}: {number.model}; {number.data_set}, {split}, {protocol}{beam}; {number.source}."
+    written = "" if number.as_scored == number.value else f", written {number.value:g} ({number.unit})"
+    first = f"{number.mark.capitalize()}: {number.model}; {number.data_set}, {split}, {protocol}{beam}{written}; {number.source}."
     return f"{first} {number.note}".strip()
 
 

@@ -11,6 +11,7 @@ machine to check. Equal results give equal bytes; findings and figures whose inp
 import argparse
 import functools
 import json
+import os
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from markupsafe import Markup  # noqa: E402
 
 from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
-from captioning.claims_file import make_claims, read_claims, write_claims  # noqa: E402
+from captioning.claims_file import make_claims, pages_of, read_claims, reports_of, write_claims  # noqa: E402
 from captioning.published import load_numbers  # noqa: E402
 from reports import cost, loss_parts, sections, verdicts  # noqa: E402
 from reports.beside import Beside  # noqa: E402
@@ -50,6 +51,7 @@ def build_reports(
     results, evidence, out = Path(results), Path(evidence), Path(out)
     if results.resolve() == evidence.resolve():
         evidence_only, results = True, evidence.parent
+    committed_pages = pages_of(evidence, evidence, out)
     committed = _load_all(evidence)
     mine = {} if evidence_only else _load_all(results, but=evidence)
     if not committed and not mine:
@@ -57,7 +59,7 @@ def build_reports(
     env = _environment()
     if evidence_only:
         for name, profile in committed.items():
-            _build_profile(env, profile, None, out / "evidence" / name, is_evidence=True)
+            _build_profile(env, profile, None, committed_pages / name, is_evidence=True)
     for name, profile in mine.items():
         _build_profile(env, profile, committed.get(name), out / name, is_evidence=False)
     return _build_index(env, _load_all(results, but=evidence) if evidence_only else mine, committed, out)
@@ -92,6 +94,7 @@ class Page:
         self.content: dict = {
             "profile": profile,
             "is_evidence": is_evidence,
+            "origin": origin_of(profile.folder, target, is_evidence),
             "summary": sections.summary(profile),
             "problems": self.problems,
         }
@@ -112,6 +115,19 @@ class Page:
         with atomic_write(self.target / "tables" / name) as file:
             file.write(text)
         self.written.append(self.target / "tables" / name)
+
+
+def origin_of(home: Path, target: Path, is_evidence: bool) -> dict:
+    """Where a page's records lie and how it is built again: {"href" (from the page), "text", "command"}. A page may be sent by mail: it names no folder of
+    the machine that it was made on but those between itself and its records."""
+    href = Path(os.path.relpath(home.resolve(), target.resolve())).as_posix()
+    checkout = home.resolve().is_relative_to(ROOT) and target.resolve().is_relative_to(ROOT)
+    text = home.resolve().relative_to(ROOT).as_posix() if checkout else href
+    places = (
+        "" if checkout and reports_of(home.parent) == ROOT / "reports" else f" --{'evidence' if is_evidence else 'results'} DIR --out DIR"
+    )
+    command = f"python reports/build.py{places}{' --evidence-only' if is_evidence else ''}"
+    return {"href": quote(f"{href}/"), "text": f"{text}/", "command": command}
 
 
 def _build_profile(env: jinja2.Environment, profile: Profile, committed: Profile | None, target: Path, *, is_evidence: bool) -> None:
@@ -175,11 +191,17 @@ def _add_attention(page: Page, photos_allowed: bool) -> None:
     profile = page.profile
     pointed = [run for run in profile.finished if run.get("pointing")]
     made = [table for captions in ("forced", "free") if (table := pointing_table(pointed, captions, profile.heading))]
-    page.content |= {"photos_allowed": photos_allowed, "pointing": [page.table(with_means(table, pointed)) for table in made], "strips": []}
+    page.content |= {
+        "photos_allowed": photos_allowed,
+        "pointing": [page.table(with_means(table, pointed)) for table in made],
+        "strips": [],
+        "by_gradients": False,
+    }
     if photos_allowed:
         runs = sections.runs_to_show(profile)
         names = {run["run_id"]: profile.heading(run, "attention").text for run in runs}
         page.content["strips"], paths, problems = attention_strips(profile.folder, runs, names, page.target / "figures")
+        page.content["by_gradients"] = any(strip["kind"] == "gradient" for image in page.content["strips"] for strip in image["strips"])
         page.written += paths
         page.problems += problems
 
@@ -228,14 +250,22 @@ def _build_index(env: jinja2.Environment, mine: dict, committed: dict, out: Path
         for origin, profile in (("evidence", committed.get(name)), ("yours", mine.get(name))):
             if profile is None:
                 continue
-            page = f"evidence/{name}/index.html" if origin == "evidence" else f"{name}/index.html"
-            href = quote(page) if (out / page).exists() else ""
+            page = _page_of(out, name, profile.folder.parent if origin == "evidence" else None)
+            href = quote(Path(os.path.relpath(page, out)).as_posix()) if page.exists() else ""
             card = {"profile": profile, "origin": origin, "href": href, "summary": sections.summary(profile)}
-            cards.append(card | {"table": _first_table(profile, origin), "findings": _findings_beside(out / page)})
+            cards.append(card | {"table": _first_table(profile, origin), "findings": _findings_beside(page)})
     path = out / "index.html"
     with atomic_write(path) as file:
         file.write(env.get_template("index.html.j2").render(cards=cards))
     return path
+
+
+def _page_of(out: Path, name: str, evidence: Path | None) -> Path:
+    """A profile's page; that of committed evidence stands where that is kept, if not under `out`."""
+    if evidence is None:
+        return out / name / "index.html"
+    places = [pages_of(evidence, evidence, reports) / name / "index.html" for reports in (out, reports_of(evidence))]
+    return next((page for page in places if page.exists()), places[0])
 
 
 def _first_table(profile: Profile, origin: str) -> Table | None:
@@ -273,12 +303,13 @@ def main() -> None:
     parser.add_argument(
         "--evidence", type=Path, default=ROOT / "results/evidence", help="folder of the committed records (default: results/evidence)"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "reports", help="where the pages go (default: reports)")
+    parser.add_argument("--out", type=Path, help="where the pages go (default: reports, or a folder beside another --results)")
     parser.add_argument(
         "--evidence-only", action="store_true", help="build the committed pages, <out>/evidence/<profile>/, and leave your own alone"
     )
     given = parser.parse_args()
-    print(build_reports(given.results, given.evidence, given.out, evidence_only=given.evidence_only))
+    out = given.out or reports_of(given.evidence if given.evidence_only else given.results)
+    print(build_reports(given.results, given.evidence, out, evidence_only=given.evidence_only))
 
 
 if __name__ == "__main__":

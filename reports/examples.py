@@ -18,9 +18,10 @@ from captioning.attention_strip import arrange_strip, concentration, draw_tiles,
 from captioning.bad_input import BadInput
 from captioning.bleu import nltk_bleu, nltk_rows
 from captioning.ngrams import count_corpus
+from captioning.systems import MAP_KINDS
 
-IMAGES = 4  # strips for so many images
-RUNS = 4  # of so many runs: more would pass what a reader compares, and the page's 10 MB
+IMAGES = 3  # strips for so many images
+RUNS = 6  # of so many runs: more would pass what a reader compares, and the page's 10 MB
 EACH = 4  # captions in each group: best, median, worst
 
 
@@ -46,9 +47,11 @@ def own_file(profile_folder: Path, record: dict, kind: str) -> Path | None:
 def attention_strips(
     profile_folder: Path, runs: list[dict], names: dict[str, str], figures: Path
 ) -> tuple[list[dict], list[Path], list[str]]:
-    """Strips of the same images for up to four runs, for the page; each also as a PNG of its own in `figures`. Back: images, files written, problems.
+    """Strips of the same images for the first runs that have some, for the page; each also as a PNG of its own in `figures`. Back: images, files written,
+    problems.
 
-    An image is {"photo": data URI, "id", "references", "strips": [{"label", "words": [{"word", "tile", "times", "where"}]}]}.
+    An image is {"photo": data URI, "id", "references", "strips": [{"label", "kind", "method" (what drew it, on which grid), "words": [{"word", "tile",
+    "times", "alt"}]}]}. Each run's maps have their own grid.
     """
     images: dict[str, dict] = {}
     written, problems, used = [], [], 0
@@ -57,7 +60,7 @@ def attention_strips(
             break
         try:
             path = own_file(profile_folder, record, "attention")
-            stored = load_strips(path)[:IMAGES] if path else []
+            stored = _load(path)[:IMAGES] if path else []
         except BadInput as error:
             problems.append(str(error))
             continue
@@ -69,13 +72,16 @@ def attention_strips(
             said, attention = about["words"], attention[: len(about["words"])]
             tiles, shares = draw_tiles(photo, attention), [concentration(weights) for weights in attention]
             words = [
-                {"word": word, "tile": _as_uri(tile), "times": f"{share:.1f}", "where": _where(weights)}
+                {"word": word, "tile": _as_uri(tile), "times": f"{share:.1f}", "alt": _alt(word, weights, about["kind"])}
                 for word, tile, share, weights in zip(said, tiles, shares, attention, strict=True)
             ]
-            image["strips"].append({"label": names[record["run_id"]], "words": words})
+            method = f"{MAP_KINDS[about['kind']]}, {'×'.join(map(str, attention.shape[1:]))}"
+            image["strips"].append({"label": names[record["run_id"]], "kind": about["kind"], "method": method, "words": words})
             target = figures / f"attention-{record['run_id']}-{k}.png"
             drawn = io.BytesIO()
-            arrange_strip(photo, said, tiles, shares, title=names[record["run_id"]]).save(drawn, format="PNG", compress_level=1)
+            arrange_strip(photo, said, tiles, shares, title=f"{names[record['run_id']]}: {method}").save(
+                drawn, format="PNG", compress_level=1
+            )
             with atomic_write(target, "wb") as file:
                 file.write(drawn.getvalue())
             written.append(target)
@@ -134,8 +140,25 @@ def _as_uri(image: Image.Image, side: int = 0) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
+def _load(path: Path) -> list:
+    """As `load_strips`, each with its `kind`; a file from before there were several has attention. BadInput for a kind that is not known."""
+    stored = load_strips(path)
+    for _, _, about in stored:
+        about["kind"] = about.get("kind", "attention")
+        if about["kind"] not in MAP_KINDS:
+            raise BadInput(
+                f"attention strips {path.name}: of kind {about['kind']!r}, known are {', '.join(MAP_KINDS)}; run again to remake them"
+            )
+    return stored
+
+
+def _alt(word: str, weights, kind: str) -> str:
+    """A tile's alternative text."""
+    return f"at “{word}”: every region alike" if kind == "even" else f"{MAP_KINDS[kind]} at “{word}”: strongest {_where(weights)}"
+
+
 def _where(weights) -> str:
-    """The strongest region in words, for the tile's alternative text."""
+    """The strongest region in words."""
     h, w = weights.shape
     row, column = divmod(int(weights.argmax()), w)
     vertical, horizontal = ("upper", "middle", "lower")[3 * row // h], ("left", "centre", "right")[3 * column // w]

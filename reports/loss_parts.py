@@ -11,6 +11,7 @@ from captioning.published import Number
 from reports.beside import about
 from reports.figures import stacked
 from reports.profile import Profile
+from reports.scores import has_penalty
 from reports.tables import Column, Missing, Published, Table, Value, minus_sign
 
 PARTS = ("cross-entropy", "penalty, floor", "penalty, above the floor")
@@ -32,6 +33,8 @@ def parts_of(record: dict, split: str = "val") -> dict | None:
     scores = record["scores"].get(split, {}).get("published", {})
     values, grid = scores.get("scores", {}), record["encoder"].get("grid")
     if not grid or not {"cross-entropy", "cross-entropy per caption", "penalty", "loss"} <= values.keys() or not values["cross-entropy"]:
+        return None
+    if not has_penalty(record):
         return None
     regions, words = grid[0] * grid[1], values["cross-entropy per caption"] / values["cross-entropy"]
     floor = floor_of(words, regions)

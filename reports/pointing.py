@@ -1,5 +1,7 @@
 """The tables of the pointing game: does attention lie on the thing that is named? From records' `pointing`; no torch, nothing is computed again."""
 
+from captioning.pointing import BY_GRADIENTS
+from captioning.systems import MAP_KINDS, map_kind
 from reports.tables import SPLITS, Column, Missing, Table, Value
 
 TITLES = {
@@ -16,22 +18,37 @@ HOW_TO_READ = [
 HOW_TO_READ_FREE = (
     "Only nouns of things that are in the scene can be pointed at: models score on the nouns they chose, and the others are counted apart."
 )
+BY_GRADIENTS_IN_WORDS = (
+    "Gradient times input: the image's tokens of these models have no place, so a map says which pixels the noun's probability hangs on, a first-order answer "
+    f"and noisier than attention. It costs a pass through the encoder and back for every noun: these rows are played on the first {BY_GRADIENTS} images of a "
+    "split and, where references are read, on one of each image, so their nouns are not all of the other rows'."
+)
 
 
 def pointing_table(records: list[dict], captions: str, heading) -> Table | None:
-    """captions: "forced" or "free"; `heading(record)` makes a row's first cell. A row per record that has `pointing`; None where none has."""
+    """captions: "forced" or "free"; `heading(record)` makes a row's first cell. A row per record that has `pointing`; None where none has.
+
+    Where rows differ in what their maps are made of, a column says it; where they differ in their number of images, each says its own.
+    """
     these = [record for record in records if record.get("pointing")]
     splits = {split: title for split, title in SPLITS.items() if any(_scores(record, split, captions) for record in these)}
     if not splits:
         return None
     labels = [*SCORES.values(), "Nouns"] + (["Nouns not there"] if captions == "free" else [])
-    columns = [Column("Model", numeric=False)]
+    kinds = {MAP_KINDS[map_kind(record.get("config", {}))] for record in these}
+    columns = [Column("Model", numeric=False)] + [Column("Maps are", numeric=False)] * (len(kinds) > 1)
+    sizes = {split: {found["n_images"] for record in these if (found := _scores(record, split, captions))} for split in splits}
     for split, title in splits.items():
-        n = {found["n_images"] for record in these if (found := _scores(record, split, captions))}
-        size = f"n = {n.pop():,} images" if len(n) == 1 else "number of images differs by row"
-        columns += [Column(label, f"{title}, {size}") for label in labels]
-    rows = [[heading(record), *(cell for split in splits for cell in _cells(record, split, captions))] for record in these]
+        one = len(sizes[split]) == 1
+        group = f"{title}, n = {max(sizes[split]):,} images" if one else title
+        columns += [Column(label, group) for label in ([] if one else ["Images"]) + labels]
+    rows = []
+    for record in these:
+        kind = MAP_KINDS[map_kind(record.get("config", {}))]
+        cells = [cell for split in splits for cell in _cells(record, split, captions, with_n=len(sizes[split]) > 1)]
+        rows.append([heading(record), *[kind] * (len(kinds) > 1), *cells])
     remarks = HOW_TO_READ + ([HOW_TO_READ_FREE] if captions == "free" else [])
+    remarks += [BY_GRADIENTS_IN_WORDS] * (MAP_KINDS["gradient"] in kinds)
     return Table(f"pointing-{captions}", TITLES[captions], columns, rows, remarks)
 
 
@@ -39,12 +56,13 @@ def _scores(record: dict, split: str, captions: str) -> dict | None:
     return record["pointing"].get(split, {}).get(captions)
 
 
-def _cells(record: dict, split: str, captions: str) -> list[Value | Missing]:
+def _cells(record: dict, split: str, captions: str, with_n: bool) -> list[Value | Missing]:
+    """with_n: its number of images first."""
     found = _scores(record, split, captions)
     counts = ["n_nouns"] + (["n_absent"] if captions == "free" else [])
     if found is None:
-        return [Missing("the pointing game was not played on this split")] * (len(SCORES) + len(counts))
-    cells: list[Value | Missing] = []
+        return [Missing("the pointing game was not played on this split")] * (with_n + len(SCORES) + len(counts))
+    cells: list[Value | Missing] = [Value(found["n_images"], f"{found['n_images']:,}")] * with_n
     for name in SCORES:
         if name in found["scores"]:
             value = found["scores"][name]

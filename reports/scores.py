@@ -13,11 +13,19 @@ METRICS_COCO = ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 LOSSES = {"top-5": "Top-5, %", "cross-entropy": "Cross-entropy, nats/word", "penalty": "Penalty", "loss": "Loss"}
 ON_TEST = ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SPICE", "top-5")  # of the others, scores.csv has the test split
 NATS = ("cross-entropy", "cross-entropy per caption", "penalty", "loss")  # metrics that are not times 100
+WITH_PENALTY = ("penalty", "loss")
+
+
+def has_penalty(record: dict) -> bool:
+    """Whether the run's system has an attention penalty at all: the 0 of one that has none is no score."""
+    return record["config"].get("system", "attend") == "attend"  # a record from before there were several has none
 
 
 def score_cell(record: dict, split: str, protocol: str, beam: str | None, metric: str) -> Value | Missing:
     """One score of a record with its interval; `beam` is None for `published`."""
     absent = f"no {protocol} scores at beam {beam} on this split" if beam else f"no {protocol} scores on this split"
+    if metric in WITH_PENALTY and not has_penalty(record):
+        return Missing("this system learns without an attention penalty")
     return cell_of(scores_of(record, split, protocol, beam), metric, absent)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from captioning.bad_input import BadInput
+from captioning.systems import SYSTEMS
 from reports.beside import Beside
 from reports.figures import Point, curves, dots
 from reports.profile import Profile, label_of, slug_of, title_of
@@ -41,12 +42,26 @@ def rank_runs(profile: Profile) -> list[tuple[dict, Value]]:
 
 
 def runs_to_show(profile: Profile) -> list[dict]:
-    """Runs, one per model, in the order in which their attention is worth looking at: those that the attention experiment compares, then the best."""
+    """Runs, one per model, in the order in which their attention is worth looking at: those that the attention experiment compares, then of every other
+    system the best that the experiment `systems` compares, then the best."""
     first = {run["name"]: run["run_id"] for run in reversed(profile.finished)}  # of several seeds the first
     ranked = [run for run, _ in rank_runs(profile) if run["run_id"] == first[run["name"]]]
     compared = [run for run in ranked if "attention" in run["experiments"] and run["config"].get("attention") != "none"]
     compared.sort(key=lambda run: run["config"].get("attention") != "soft")
+    shown = {_system(run) for run in compared}
+    best = {_system(run): run for run in reversed(ranked) if "systems" in run["experiments"] and _system(run) not in shown}
+    compared += [best[system] for system in SYSTEMS if system in best]
     return compared + [run for run in ranked if run not in compared]
+
+
+def _system(run: dict) -> str:
+    return run["config"].get("system", "attend")  # a record from before there were several has none
+
+
+def _vocabulary(run: dict) -> str:
+    """How large it is, and of what: a language model's own tokenizer has subwords."""
+    subwords = "tokenizer" in run.get("language_model", {}).get("identity", {})
+    return f"{run['data']['vocabulary']:,} {'tokens' if subwords else 'words'}"
 
 
 def summary(profile: Profile) -> dict:
@@ -59,7 +74,7 @@ def summary(profile: Profile) -> dict:
         "Profile": profile.name,
         "Data": data,
         "Images": images,
-        "Vocabulary": _agreed(f"{run['data']['vocabulary']:,} words" for run in runs if run["data"].get("vocabulary")),
+        "Vocabulary": _agreed(_vocabulary(run) for run in runs if run["data"].get("vocabulary")),
         "Runs": ", ".join(
             f"{len(these)} {state}"
             for these, state in ((runs, "finished"), (profile.failed, "failed"), (profile.waiting, "not run"))
@@ -165,7 +180,7 @@ def _read_curve(profile: Profile, run: dict) -> list[dict]:
     name = run["training"].get("curve")
     path = profile.folder / "runs" / str(name)
     if not name or path.parent != profile.folder / "runs":
-        raise BadInput(f"{run['run_id']}: its record names no curve in runs/; run again to remake it")
+        raise BadInput(f"{run['run_id']}: its record names no curve in runs/; delete the record and run again")
     try:
         steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:

@@ -6,6 +6,8 @@ its reason, a footnote too, never 0).
 
 import csv
 import io
+import string
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,7 +170,8 @@ class Table:
             cells = [_plain_latex(self._shown(cell)) for cell in row]
             if len(row) < len(self.columns):
                 cells[-1] = f"\\multicolumn{{{len(self.columns) - len(row) + 1}}}{{l}}{{{cells[-1]}}}"
-            lines.append(" & ".join(cells) + r" \\")
+            line = " & ".join(cells) + r" \\"
+            lines.append("{}" + line if line.startswith(("[", "*")) else line)  # the \\ before it would take them for its own
         notes = [f"\\par\\footnotesize {_plain_latex(note)}" for note in self._all_notes()]
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, "\\end{table}", ""])
 
@@ -213,13 +216,35 @@ def _plain_markdown(text: str) -> str:
     return text
 
 
+# What pdfLaTeX must be told otherwise: characters of its own, and those outside ASCII, at most of which it stops.
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", **{c: f"\\{c}" for c in "&%$#_{}"},
+    "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "÷": r"$\div$", "≥": r"$\geq$", "≤": r"$\leq$", "≠": r"$\neq$", "≈": r"$\approx$",
+    "∞": r"$\infty$", "→": r"$\rightarrow$", "←": r"$\leftarrow$", "√": r"$\surd$", "°": r"$^\circ$", "µ": r"$\mu$", "μ": r"$\mu$",
+    "σ": r"$\sigma$", "α": r"$\alpha$", "β": r"$\beta$", "Δ": r"$\Delta$", "¹": "$^1$", "²": "$^2$", "³": "$^3$", "½": r"$\frac12$",
+    "–": "--", "—": "---", "‑": "-", "“": "``", "”": "''", "„": ",,", "‘": "`", "’": "'", "…": r"\ldots{}", "•": r"\textbullet{}", "§": r"\S{}",
+    "©": r"\copyright{}", "®": r"\textregistered{}", "™": r"\texttrademark{}",
+    "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}", "å": r"\aa{}", "Å": r"\AA{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
+}  # fmt: skip
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".", "\u0308": '"', "\u030a": "r",
+    "\u030b": "H", "\u030c": "v", "\u0327": "c",
+}  # fmt: skip
+
+
 def _plain_latex(text: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "×": r"$\times$",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-    }
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in " ".join(str(text).split()))
+    """ASCII that any LaTeX sets: known signs as commands, accents on their letters, of any other character its number."""
+    text = unicodedata.normalize("NFC", " ".join(str(text).split()))
+    # Two hyphens would be set as a dash, and options of commands begin with them.
+    return "".join("-{}" if pair == ("-", "-") else _in_latex(pair[0]) for pair in zip(text, f"{text} "[1:], strict=True))
+
+
+def _in_latex(character: str) -> str:
+    if character in _LATEX or " " <= character <= "~":
+        return _LATEX.get(character, character)
+    base, *marks = unicodedata.normalize("NFD", character)
+    if len(marks) == 1 and marks[0] in _ACCENTS and base in string.ascii_letters:
+        return f"\\{_ACCENTS[marks[0]]}{{{base}}}"
+    return f"[U+{ord(character):04X}]"

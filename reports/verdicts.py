@@ -5,7 +5,17 @@
 
 from collections import Counter
 
-from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, SAME_SIGN_LARGER, SAME_SIGN_SMALLER, TOO_CLOSE, TOO_SMALL
+from captioning.claims import (
+    ABOVE,
+    BELOW,
+    CONTRADICTED,
+    NOT_RUN,
+    REPRODUCED,
+    SAME_SIGN_LARGER,
+    SAME_SIGN_SMALLER,
+    TOO_CLOSE,
+    TOO_SMALL,
+)
 from reports.profile import Profile
 from reports.tables import Column, Link, Missing, Published, Table, Value, minus_sign
 
@@ -17,6 +27,8 @@ IN_WORDS = {
     SAME_SIGN_LARGER: "held in direction with a larger difference than published",
     TOO_SMALL: "smaller than published and not told from no difference",
     TOO_CLOSE: "too close to call",
+    ABOVE: ABOVE,
+    BELOW: BELOW,
     CONTRADICTED: "contradicted",
     NOT_RUN: "not run",
 }
@@ -32,7 +44,7 @@ def lead(profile: str, claims: list[dict]) -> list[str]:
     """One or two sentences: how many claims held, and how sure that is."""
     counts = counts_of(claims)
     if list(counts) == [NOT_RUN]:
-        return [f"None of the {len(claims)} claims could be judged: no pair of conditions that they compare was run at this profile."]
+        return [f"None of the {len(claims)} claims could be judged at this profile; the table says of each what is missing."]
     said = [f"{count} {'' if IN_WORDS[f].startswith('held') else WAS[count > 1]}{IN_WORDS[f]}" for f, count in counts.items()]
     sentences = [f"Of the {len(claims)} claims, {_listed(said)}."]
     judged = [claim for claim in claims if claim["p_holm"] is not None]
@@ -44,8 +56,8 @@ def lead(profile: str, claims: list[dict]) -> list[str]:
             f"How sure: {sure} of {len(judged)} measured differences stay clear of 0 at {100 * LEVEL:g} % after Holm's correction for "
             f"{len(judged)} tests; 95 % intervals over {' or '.join(f'{n:,}' for n in images)} images ({' or '.join(kinds)})."
         )
-    papers = [claim for claim in judged if claim["scale"]["is_paper"]]
-    if judged and not papers:
+    measured = [claim for claim in claims if claim["finding"] != NOT_RUN]
+    if not any(claim["scale"]["is_paper"] for claim in measured):
         sentences.append(f"None of this is at the paper's scale: it speaks of {profile} alone.")
     return sentences
 
@@ -57,13 +69,22 @@ def _listed(parts: list[str]) -> str:
 def verdict_table(claims: list[dict]) -> Table:
     """A row per claim; its sentence leads to how it was judged."""
     columns = [Column("Claim", numeric=False), Column("Scale", numeric=False), Column("Finding", numeric=False)]
-    columns += [Column("Published difference"), Column("Measured difference"), Column("Interval over", numeric=False)]
+    columns += [Column("Published"), Column("Measured"), Column("Interval over", numeric=False)]
     with_also = any(claim["also"] for claim in claims)
     columns += [Column("Beside it", numeric=False)] * with_also
     columns += [Column("p, Holm"), Column("Images"), Column("Seeds")]
     rows = [_row(claim, with_also) for claim in claims]
     remarks = ["Differences are relative, in percent of the second condition. Both sides of a measured one were trained and scored here."]
+    if any(is_value(claim) for claim in claims):
+        remarks.append(
+            "Where an absolute value is claimed, that value and the measured one stand here, times 100; nothing is tested there, so there is no p."
+        )
     return Table("verdicts", "What was claimed, and what was found", columns, rows, remarks)
+
+
+def is_value(claim: dict) -> bool:
+    """Whether an absolute value is claimed, and no difference. A finding from before there were such claims does not say."""
+    return claim.get("published_value") is not None
 
 
 def _row(claim: dict, with_also: bool) -> list:
@@ -77,17 +98,24 @@ def _row(claim: dict, with_also: bool) -> list:
     part = deciding_part(claim)
     if part is None or claim["finding"] == NOT_RUN:
         return [*row, claim["reason"] or "a condition was not run"]
+    seeds, images = seeds_of(part, claim["metric"]), Value(part["images"], f"{part['images']:,}")
+    if is_value(claim):
+        measured = Value(part["value"], f"{part['value']:.1f} {claim['metric']}", *part["interval"])
+        return [*row, measured, part["interval_kind"], *[""] * with_also, "no test", images, seeds]
     measured = Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"])
     beside = "; ".join(f"{metric} {percent(found['relative_difference'])}" for metric, found in part["also"].items())
     p = Value(claim["p_holm"], p_text(claim["p_holm"]))
     over = part["interval_kind"] + (f"; {part['better']} against {part['worse']}, which decides" if len(claim["parts"]) > 1 else "")
-    seeds = seeds_of(part, claim["metric"])
-    return [*row, measured, over, *[beside] * with_also, p, Value(part["images"], f"{part['images']:,}"), seeds]
+    return [*row, measured, over, *[beside] * with_also, p, images, seeds]
 
 
 def published_cell(claim: dict) -> Published | str:
     difference = claim["published_difference"]
     about = f"{claim['mark'].capitalize()}: {claim['source']}."
+    if is_value(claim):
+        number = claim["better_number"]
+        about += f" Written there: {number['value']:g} ({number['unit']}), on {number['data_set']}."
+        return Published(claim["published_value"], f"{claim['published_value']:g} {claim['metric']}", claim["mark"], about)
     if difference is None:
         return Published("no size", "no size", claim["mark"], about)
     metric = "" if claim["metric"] == claim["published_metric"] else f" in {claim['published_metric']}"
@@ -96,15 +124,17 @@ def published_cell(claim: dict) -> Published | str:
 
 def deciding_part(claim: dict) -> dict | None:
     """The pair of conditions that a claim's finding is about: of several the one that agrees least with it."""
+    if is_value(claim):
+        return next(iter(claim["parts"]), None)
     sign = 1 if claim["direction"] == "higher" else -1
     these = [part for part in claim["parts"] if part["finding"] == claim["finding"]] or claim["parts"]
     return min(these, key=lambda part: sign * part["relative_difference"], default=None)
 
 
 def seeds_of(part: dict, metric: str) -> Value | str:
-    """How many seeds both sides have, or both numbers where they differ."""
-    better, worse = (len(part["values"][metric][side]) for side in ("better", "worse"))
-    return Value(better, str(better)) if better == worse else f"{better} / {worse}"
+    """How many seeds both sides have (a claimed value has one side), or both numbers where they differ."""
+    counts = list(dict.fromkeys(len(by_seed) for by_seed in part["values"][metric].values()))
+    return Value(counts[0], str(counts[0])) if len(counts) == 1 else " / ".join(map(str, counts))
 
 
 def detectable_table(claims: list[dict]) -> Table | None:
@@ -157,7 +187,7 @@ def details_of(profile: Profile, claims: list[dict]) -> list[dict]:
         | {
             "pairs": [_pair(claim, part) for part in claim["parts"]],
             "run_links": [profile.heading(runs[run_id]) for run_id in claim["runs"] if run_id in runs],
-            "on_test": [_on_test(found) for found in claim["test"]],
+            "on_test": [_on_test(claim, found) for found in claim["test"]],
             "numbers": [claim[side] for side in ("better_number", "worse_number") if claim[side]],
         }
         for claim in claims
@@ -165,7 +195,13 @@ def details_of(profile: Profile, claims: list[dict]) -> list[dict]:
 
 
 def _pair(claim: dict, part: dict) -> dict:
-    """{"names", "measured", "p", "finding", "seeds", "also", "detectable"}, all texts."""
+    """{"names", "measured", "p", "finding", "seeds", "also", "detectable"}, all texts; empty what a claimed value has not."""
+    if is_value(claim):
+        each = ", ".join(f"seed {seed} {value:.1f}" for seed, value in part["values"][claim["metric"]]["better"].items())
+        measured = f"{part['value']:.1f} {claim['metric']} ({between(part['interval'])}, {part['interval_kind']}); published {claim['published_value']:g}"
+        return dict.fromkeys(("p", "also", "detectable"), "") | {
+            "names": part["better"], "measured": measured, "finding": part["finding"], "seeds": each
+        }  # fmt: skip
     digits = 1 if claim["metric"].startswith(("BLEU", "top")) else 3
     means = [_mean(part["values"][claim["metric"]][side]) for side in ("better", "worse")]
     also = [
@@ -188,7 +224,9 @@ def _pair(claim: dict, part: dict) -> dict:
     }
 
 
-def _on_test(found: dict) -> str:
+def _on_test(claim: dict, found: dict) -> str:
+    if is_value(claim):
+        return f"{found['better']}: {found['better_mean']:.1f} {claim['metric']}"
     return f"{found['better']} against {found['worse']}: {percent(found['relative_difference'])}"
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from captioning.attention_strip import save_strips
 from captioning.records import write_plan, write_record
+from captioning.systems import map_kind
 
 COLORS = {"red": (210, 60, 50), "blue": (50, 90, 210), "green": (60, 150, 70), "yellow": (225, 190, 60)}
 SHAPES = ("circle", "square", "triangle", "star")
@@ -64,7 +65,21 @@ STUDY = {
     },
     "protocols": {"convnext": ("ConvNeXt (small member)", 0.10)},
     "loss_parts": {"convnext": ("ConvNeXt, 8x8 regions", 0.10), "convnext-grid4": ("ConvNeXt, 4x4 regions", 0.13)},
+    "systems": {
+        "convnext": ("ConvNeXt + LSTM with attention", 0.10),
+        "t5": ("ConvNeXt V2 + T5, one token", 0.20),
+        "prefix": ("ViT + GPT-2 prefix", 0.22),
+        "sep": ("ViT + GPT-2 with [SEP]", 0.15),
+        "transformer": ("ConvNeXt + Transformer", 0.12),
+    },
 }
+SYSTEMS = {
+    "t5": "vector",
+    "prefix": "vector",
+    "sep": "regions",
+    "transformer": "regions",
+}  # runs of another system than attend -> what they see
+SEP_ENCODER = "vit_base_patch16_224.augreg_in1k"
 
 
 def make_results(
@@ -91,9 +106,9 @@ def make_results(
             share = (wrong or {}).get(name, 0.2)
             record["files"]["captions"] = _captions(home, run_id, scenes, rng, evil, share, Path(references["path"]).name)
             if photos and seed == 0 and not name.endswith("-none"):
-                record["files"]["attention"] = _strips(home, run_id, scenes, rng)
+                record["files"]["attention"] = _strips(home, run_id, scenes, rng, map_kind(record["config"]))
             if profile == "demo" and photos and not name.endswith("-none"):
-                record["pointing"] = _pointing(level, images)
+                record["pointing"] = _pointing(level, images // 4 if map_kind(record["config"]) == "gradient" else images // 2)
             _curve(home / "runs" / record["training"]["curve"], level, rng)
             write_record(home / "runs", record)
             records.append(record)
@@ -136,11 +151,20 @@ def _shifted(scores: dict, by: float, rule: str) -> dict:
     return scores | {"scores": values, "intervals": ends, "signature": f"{scores['signature']}|{rule}"}
 
 
-def _pointing(level: float, images: int) -> dict:
+def make_sep(folder: Path, wrong: float, seeds: int = 1, images: int = 80) -> list[dict]:
+    """A coco profile whose only model is `sep` with its own encoder, its captions' words wrong with that chance."""
+    records = make_results(folder, "coco", ("sep",), seeds, images, photos=False, wrong={"sep": wrong}, experiments=("systems",))
+    for record in records:
+        record["encoder"] |= {"name": SEP_ENCODER, "tag": SEP_ENCODER}
+        write_record(folder / "coco/runs", record)
+    return records
+
+
+def _pointing(level: float, n: int) -> dict:
     def scores(captions: str, split: str) -> dict:
         values = {"pointing": 20 + level, "mass": 14.0, "chance": 5.0, "ratio": (20 + level) / 5}
         return {
-            "protocol": f"pointing-{captions}", "signature": f"pointing-{captions}|split:{split}|made-up", "n_images": images // 2, "scores": values,
+            "protocol": f"pointing-{captions}", "signature": f"pointing-{captions}|split:{split}|made-up", "n_images": n, "scores": values,
             "intervals": {m: [v * 0.96, v * 1.04] for m, v in values.items()}, "not_available": {}, "n_nouns": 300, "n_absent": 4,
         }  # fmt: skip
 
@@ -177,7 +201,8 @@ def _record(run_id: str, name: str, label: str, profile: str, seed: int, level: 
     return {
         "schema": 1, "run_id": run_id, "name": name, "label": label, "experiments": ["encoders"], "profile": profile,
         "finished": f"2026-11-{day:02d}T08:{len(name):02d}:{seed:02d}Z", "status": "finished", "reason": None,
-        "config": {"name": name, "seed": seed, "encoder": f"{name}_made_up", "attention": attention, "epochs": 10, "decoder_lr": 4e-4, "hidden_dim": 128},
+        "config": {"name": name, "seed": seed, "encoder": f"{name}_made_up", "attention": attention, "epochs": 10, "decoder_lr": 4e-4, "hidden_dim": 128,
+                   "system": name if name in SYSTEMS else "attend", "features": SYSTEMS.get(name, "regions")},
         "data": {"name": profile, "fingerprint": "f" * 64, "images": {"train": 2000, "val": images // 2, "test": images // 2},
                  "captions": {"train": 10000, "val": images, "test": images}, "vocabulary": 90},
         "encoder": {"name": f"{name}_made_up", "tag": f"{name}_made_up.scenes", "source": "demo" if profile == "demo" else "timm", "sha256": "e" * 64,
@@ -219,15 +244,18 @@ def _captions(home: Path, run_id: str, scenes: list, rng: np.random.Generator, e
     return _write_lines(home / f"captions/{run_id}.jsonl.gz", lines)
 
 
-def _strips(home: Path, run_id: str, scenes: list, rng: np.random.Generator) -> dict:
+def _strips(home: Path, run_id: str, scenes: list, rng: np.random.Generator, kind: str) -> dict:
     pictures, maps, meta = [], [], []
     for image_id, _, caption, picture in scenes[:5]:
         words = caption.split()
-        y, x = np.mgrid[:8, :8]
+        side = 14 if kind == "gradient" else 8
+        y, x = np.mgrid[:side, :side]
         weights = [np.exp(-((y - rng.uniform(0, 7)) ** 2 + (x - rng.uniform(0, 7)) ** 2) / rng.uniform(2, 12)) for _ in words]
         pictures.append(picture)
         maps.append(np.array([each / each.sum() for each in weights]))
-        meta.append({"id": image_id, "words": words, "references": [caption, caption.replace("a ", "one ")]})
+        about = {"id": image_id, "words": words, "references": [caption, caption.replace("a ", "one ")]}
+        # Files from before there were several kinds have none.
+        meta.append(about | ({} if kind == "attention" and "hard" in run_id else {"kind": kind}))
     path = home / f"attention/{run_id}.npz"
     save_strips(path, pictures, maps, meta)
     return {"path": f"attention/{path.name}", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

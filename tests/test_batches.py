@@ -1,4 +1,4 @@
-"""The order of an epoch: every caption once, a function of seed and epoch alone, whole images where that is asked for; parts keep rows together."""
+"""The order of an epoch: every caption once, or every image once; a function of seed and epoch alone; parts keep rows together."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning.batches import CaptionIds, epoch_batches
+from captioning.batches import CaptionIds, epoch_batches, pad_with_end
 from captioning.config import RunConfig
 from captioning.vocabulary import END, PAD, START, UNK, Vocabulary
 
@@ -39,6 +39,25 @@ def test_every_caption_once_in_batches_of_at_most_the_size(captions_of, config, 
         assert all(len(chosen) == config.batch_size for chosen in batches[:-1])
 
 
+@settings(deadline=None, max_examples=40)
+@given(sets, configs, st.integers(0, 2))
+def test_one_caption_an_image(captions_of, config, epoch):
+    captions, config = ids_of(captions_of), dataclasses.replace(config, batching="one")
+    batches = epoch_batches(captions, config, epoch)
+    assert sorted(captions.image[np.concatenate(batches)]) == list(range(0, 3 * len(captions_of), 3))
+    assert [len(chosen) for chosen in batches[:-1]] == [config.batch_size] * (len(batches) - 1)
+    assert 0 < len(batches[-1]) <= config.batch_size
+
+
+def test_one_caption_is_drawn_anew_each_epoch_and_each_as_often():
+    captions, config = ids_of([["a dog"] * 4, ["a"], ["red dog"] * 2] * 20), RunConfig(batching="one", batch_size=60)
+    epochs = [np.concatenate(epoch_batches(captions, config, epoch)) for epoch in range(400)]
+    assert all(np.array_equal(np.concatenate(epoch_batches(captions, config, epoch)), epochs[epoch]) for epoch in (0, 7))
+    counts = np.bincount(np.concatenate(epochs), minlength=len(captions)).reshape(20, 7)  # 4, 1 and 2 captions of three images
+    assert np.all(counts[:, 4] == 400) and abs(counts[:, :4] - 100).max() < 45 and abs(counts[:, 5:] - 200).max() < 50  # 5 sigma
+    assert len({tuple(captions.image[epoch]) for epoch in epochs}) == 400
+
+
 @settings(deadline=None, max_examples=20)
 @given(sets, configs)
 def test_the_order_is_a_function_of_seed_and_epoch(captions_of, config):
@@ -68,6 +87,17 @@ def test_collated_rows_are_the_captions_they_stand_for(captions_of, max_words, r
         assert batch.words[row].tolist() == [START, *said, END] + [PAD] * (batch.words.shape[1] - len(said) - 2)
         assert batch.lengths[row] == len(said) + 1
         assert batch.images[batch.image_of[row]] == captions.image[index]
+
+
+def test_filled_with_end_tokens_to_the_longest():
+    captions = ids_of([["a dog", "a"], ["red dog runs on grass"]])
+    batch = captions.collate(np.array([0, 1, 2]))
+    filled = pad_with_end(batch)
+    a, dog, red, runs, on, grass = range(4, 10)
+    expected = [[START, a, dog, END, END, END, END], [START, a, END, END, END, END, END], [START, red, dog, runs, on, grass, END]]
+    assert filled.words.tolist() == expected and filled.lengths.tolist() == [6, 6, 6] and batch.lengths.tolist() == [3, 2, 6]
+    assert filled.part(np.array([0])).words.tolist() == expected[:2]  # also where the longest is in another part
+    assert filled.images is batch.images and filled.image_of is batch.image_of and (batch.words[0, 4:] == PAD).all()
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from caption import Captioner, load_captioner
 from captioning.bad_input import BadInput
-from captioning.checkpoint import PROBE, load_checkpoint, load_state, save_checkpoint, save_state
+from captioning.checkpoint import PROBE, load_checkpoint, load_state, save_checkpoint, save_state, settings
 from captioning.config import Decode, RunConfig
 from captioning.regions import regions_key
+from captioning.subwords import from_folder
 from captioning.vocabulary import Vocabulary
 from models import build_model
 from tests.tiny import SETTINGS
+from tests.tiny_tokenizers import make_gpt2, make_t5
 
 VOCABULARY = Vocabulary.build(["a red square on the left", "one blue thing é", "a green square"], 1)
 FACTS = {"run_id": "tiny-0-abc", "data": {"name": "tiny", "fingerprint": "f"}, "epoch": 1, "scores": {"val_bleu4_free": 1.0}}
@@ -96,7 +98,7 @@ def test_what_goes_in_comes_out_to_the_bit(tmp_path, changes):
     assert state.keys() == other.keys() and all(torch.equal(state[n], other[n]) for n in state)
     assert loaded.model.encoder.preprocessing == model.encoder.preprocessing
     decode = Decode(beam=3, max_words=8)
-    before = Captioner(model, VOCABULARY, {}, torch.device("cpu")).caption(pictures(), decode, attend=True)
+    before = Captioner(model, VOCABULARY, {"config": {"attention": "soft"}}, torch.device("cpu")).caption(pictures(), decode, attend=True)
     after = loaded.caption(pictures(), decode, attend=True)
     for one, other in zip(before, after, strict=True):
         assert (one.text, one.score) == (other.text, other.score) and np.array_equal(one.attention, other.attention)
@@ -135,7 +137,7 @@ def test_a_tuned_encoder_is_stored(tmp_path, weights):
 def test_weights_wanted_and_not_there_name_three_ways_out(tmp_path, weights, monkeypatch):
     make(tmp_path / "c", str(weights["own"]), **FETCHED)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr("captioning.trunks._look_up", lambda _: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("captioning.trunks.look_up", lambda _: (_ for _ in ()).throw(OSError("no network")))
     for place, said in (
         ("pretrained", "neither in the Hugging Face cache"),
         (str(tmp_path), "none of"),
@@ -186,6 +188,71 @@ def test_a_users_encoder_that_fails_is_one_line(factory, said):
     with pytest.raises(BadInput) as found:
         build_model(RunConfig(**SETTINGS | {"encoder": f"{Path(__file__).parent / 'tiny_encoder.py'}:{factory}"}), 9)
     assert said in str(found.value) and "tiny_encoder.py" in str(found.value)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "t5"])
+def subwords(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    {"gpt2": make_gpt2, "t5": make_t5}[request.param](folder)
+    return from_folder(folder, request.param)
+
+
+def make_with_subwords(folder: Path, subwords) -> None:
+    config = RunConfig(**SETTINGS)
+    save_checkpoint(folder, build_model(config, len(subwords)), config, subwords, FACTS)
+
+
+def test_a_tokenizer_lies_beside_and_comes_back(tmp_path, subwords):
+    make_with_subwords(tmp_path, subwords)
+    stated = json.loads((tmp_path / "config.json").read_text())["vocabulary"]
+    content = (tmp_path / "tokenizer.json").read_bytes()
+    assert stated == {"tokenizer": "tokenizer.json", "sha256": hashlib.sha256(content).hexdigest(), "size": len(subwords)}
+    model, found, _ = load_checkpoint(tmp_path, build_model)
+    assert found == subwords and found.lm_ids == subwords.lm_ids and len(model.decoder.embedding.weight) == len(subwords)
+    assert load_captioner(tmp_path, "cpu").vocabulary.encode("a dog") == subwords.encode("a dog")
+
+
+@pytest.mark.parametrize("harm, said", [
+    (lambda c: (c / "tokenizer.json").unlink(), "has no tokenizer.json"),
+    (lambda c: cut(c, "tokenizer.json"), "tokenizer.json: not the file that config.json describes"),
+    (lambda c: (c / "tokenizer.json").write_bytes((c / "tokenizer.json").read_bytes() + b" "), "tokenizer.json: not the file that"),
+    (lambda c: change(c, vocabulary={"tokenizer": "tokenizer.json"}), "'vocabulary' is missing or of another type"),
+    (lambda c: change(c, vocabulary="a dog"), "'vocabulary' is missing or of another type"),
+    (lambda c: change(c, vocabulary=list(VOCABULARY.words)), "the folder's files are not of one model"),
+    (lambda c: change(c, language_model="gpt2"), "'language_model' is missing or of another type"),
+    (lambda c: [(c / "tokenizer.json").write_bytes(b"\xff"), change(c, vocabulary={
+        "tokenizer": "tokenizer.json", "sha256": hashlib.sha256(b"\xff").hexdigest(), "size": 9})], "tokenizer.json: cut or not a tokenizer"),
+])  # fmt: skip
+def test_a_checkpoint_whose_tokenizer_is_not_its_own_is_one_line(tmp_path, subwords, harm, said):
+    make_with_subwords(tmp_path, subwords)
+    harm(tmp_path)
+    assert said in complaint(tmp_path)
+
+
+def test_what_a_decoder_says_of_its_language_model_is_handed_on(tmp_path):
+    model = make(tmp_path / "without")
+    model.decoder.language_config = {"architecture": "gpt2", "settings": {"n_layer": 2}}
+    save_checkpoint(tmp_path / "with", model, RunConfig(**SETTINGS), VOCABULARY, FACTS)
+    handed = {}
+
+    def build(config, size, **how):
+        handed[len(handed)] = how.pop("language", "not given")
+        return build_model(config, size, **how)
+
+    for name in ("without", "with"):
+        load_checkpoint(tmp_path / name, build)
+    assert handed == {0: "not given", 1: {"architecture": "gpt2", "settings": {"n_layer": 2}}}
+    assert "language_model" not in json.loads((tmp_path / "without" / "config.json").read_text())
+
+
+def test_where_a_users_folders_lie_is_not_written_down(tmp_path):
+    (tmp_path / "my-gpt2").mkdir()
+    config = RunConfig(system="sep", language_model=str(tmp_path / "my-gpt2"), tokenizer=str(tmp_path / "my-words"))
+    written = settings(config)
+    assert (written["language_model"], written["tokenizer"]) == ("my-gpt2", "my-words")
+    named = settings(RunConfig(system="sep", language_model="openai-community/gpt2"))
+    assert (named["language_model"], named["tokenizer"]) == ("openai-community/gpt2", "")
+    assert (settings(RunConfig())["language_model"], settings(RunConfig())["tokenizer"]) == ("", "")
 
 
 def cut(folder: Path, name: str) -> None:

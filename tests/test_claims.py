@@ -16,6 +16,8 @@ import pytest
 
 from captioning import claims, published
 from captioning.claims import (
+    ABOVE,
+    BELOW,
     CONTRADICTED,
     FINDINGS,
     NOT_RUN,
@@ -26,13 +28,14 @@ from captioning.claims import (
     TOO_SMALL,
     detectable_difference,
     finding_of,
+    finding_of_value,
     holm,
     judge,
     p_value,
 )
 from captioning.findings import findings
 from captioning.protocols import Scored, score_free
-from captioning.published import Claim, Condition, load_claims, load_numbers, load_scale
+from captioning.published import FRACTION, Claim, Condition, Number, load_claims, load_numbers, load_scale
 from captioning.statistics import image_counts, interval, mean_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +50,13 @@ EVERY = replace(CLAIM, better=(OURS, OTHER), rule="every", published_difference=
 LOSS = replace(
     CLAIM, metric="cross-entropy", published_metric="loss", also=("penalty", "loss"), protocol="published", beam=None, direction="lower",
     published_difference=-10.0,
+)  # fmt: skip
+NUMBER = Number(
+    "made-up-value", "BLEU-1", 0.66, FRACTION, "mini-COCO", "not known", "not known", None, None, "theirs", "published", "nowhere", ""
+)
+VIT = Condition("sep", "systems", "vit_base_patch16_224", ("coco",))
+VALUE = replace(
+    CLAIM, id="value", better=(VIT,), worse=(), metric="BLEU-1", published_metric="BLEU-1", published_difference=None, rule="value", better_number=NUMBER,
 )  # fmt: skip
 
 
@@ -107,6 +117,34 @@ def test_the_rule_at_its_edges():
     assert finding_of((0, 0), 1, 10) == TOO_SMALL
 
 
+def test_the_rule_of_values_at_its_edges():
+    assert finding_of_value((64, 67), 66) == finding_of_value((66, 67), 66) == finding_of_value((60, 66), 66) == REPRODUCED
+    assert (finding_of_value((60, 65.9), 66), finding_of_value((66.1, 70), 66)) == (BELOW, ABOVE)
+    assert {BELOW, ABOVE} < set(FINDINGS)
+
+
+@pytest.mark.parametrize("mean, finding", [(66.1, REPRODUCED), (63, BELOW), (69, ABOVE)])
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_every_finding_of_a_claimed_value(mean, finding, seeds):
+    """The interval is a bootstrap of the images' mean, written out; a fraction is claimed, scores are times 100; no test is made."""
+    values = [np.random.default_rng(seed).normal(0, 5, 200) for seed in range(seeds)]
+    values = [mean + own - own.mean() + (seed - (seeds - 1) / 2) / 10 for seed, own in enumerate(values)]
+    found = judge(VALUE, {"sep": {s: scored({"BLEU-1": own}) for s, own in enumerate(values)}}, {}, 2000, 3)
+    (part,) = found["parts"]
+    assert found["finding"] == part["finding"] == finding and found["p"] is part["p"] is None
+    counts = np.concatenate(list(image_counts(200, 2000, 3)))
+    each = np.stack([counts @ own / 200 for own in values], axis=1)
+    if seeds == 5:
+        each = np.take_along_axis(each, np.random.default_rng(3).integers(5, size=each.shape), axis=1)
+    assert part["interval"] == pytest.approx(np.percentile(each.mean(axis=1), [2.5, 97.5]))
+    assert part["value"] == pytest.approx(mean) and part["values"]["BLEU-1"]["better"]["0"] == pytest.approx(values[0].mean())
+    assert (part["better"], part["worse"], part["images"]) == ("sep", None, 200)
+    assert part["interval_kind"] == ("images and seeds" if seeds == 5 else "images only")
+    json.dumps(found, allow_nan=False)
+    with pytest.raises(ValueError, match="too few images"):
+        judge(VALUE, {"sep": {0: scored({"BLEU-1": values[0][:29]})}}, {}, 10)
+
+
 @pytest.mark.parametrize(
     "first, second, finding", [(5, 8, REPRODUCED), (5, 0.2, TOO_CLOSE), (5, -8, CONTRADICTED), (0.2, -8, CONTRADICTED)]
 )
@@ -143,14 +181,72 @@ def test_what_cannot_be_compared_is_refused():
         judge(CLAIM, better, rules, draws=10)
     selected = {"resnet101": {0: replace(worse["resnet101"][0], signature="free|split:val|select:other")}}
     assert judge(CLAIM, better, selected, draws=10)["parts"]
-    with pytest.raises(ValueError, match="BLEU-4 of the worse condition is 0"):
+    with pytest.raises(ValueError, match="BLEU-4 of the second condition is 0; there is no relative difference"):
         judge(CLAIM, better, {"resnet101": {0: scored({"BLEU-4": np.zeros(200)})}}, draws=10)
+
+
+def test_few_images_are_not_judged():
+    """One image, drawn again and again, would differ from itself by the same percent in every draw: an interval of width 0 and the smallest p there is."""
+    for images in (1, 29):
+        ours, theirs = (scored({"BLEU-4": np.full(images, value)}) for value in (55.0, 50.0))
+        with pytest.raises(ValueError, match=rf"too few images \({images}; 30 are the least\)"):
+            judge(CLAIM, {"convnext": {0: ours}}, {"resnet101": {0: theirs}}, draws=10)
+    assert judge(CLAIM, *pair(10, 1, images=30), draws=100)["parts"]
+    assert all("fewer than 30 images" in claims.RULES[rule] for rule in published.RULES)
+
+
+def sparse(nonzero: int, images: int = 60) -> np.ndarray:
+    return np.r_[np.full(nonzero, 40.0), np.zeros(images - nonzero)]
+
+
+def test_a_baseline_of_0_in_a_few_draws_is_judged():
+    """Of 60 images 5 have a score. (55/60)^60 = 0.5 % of the draws have none of them: their ratio is infinite, above the upper end, which stays finite."""
+    ours = scored({"BLEU-4": np.full(60, 50.0) + sparse(5)})
+    theirs = scored({"BLEU-4": sparse(5)})
+    found = judge(CLAIM, {"convnext": {0: ours}}, {"resnet101": {0: theirs}}, draws=10_000)
+    (part,) = found["parts"]
+    counts = np.concatenate(list(image_counts(60, 10_000)))
+    draws = [[float(count @ one.statistics[0].rows[:, 0]) for one in (ours, theirs)] for count in counts]
+    ratios = sorted(100 * (a / b - 1) if b else np.inf for a, b in draws)
+    assert 20 < sum(np.isinf(ratios)) < 120
+    assert part["interval"] == pytest.approx(
+        [np.percentile(ratios[:9870], 100 * 249.975 / 9869), ratios[9749] + 0.025 * (ratios[9750] - ratios[9749])]
+    )
+    assert found["finding"] == SAME_SIGN_LARGER and found["p"] == pytest.approx(2 / 10_001)
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_baseline_of_0_in_many_draws_is_not_and_the_rule_says_so(tmp_path):
+    """(58/60)^60 = 13 % of the draws have no score: more than lie above an upper end."""
+    with pytest.raises(
+        ValueError, match=r"BLEU-4 of the second condition is 0 in [\d,]+ of 1,000 draws; the interval of a relative difference has no end"
+    ):
+        judge(CLAIM, {"convnext": {0: scored({"BLEU-4": sparse(60)})}}, {"resnet101": {0: scored({"BLEU-4": sparse(2)})}}, 1000)
+    relative = set(published.RULES) - {"value"}
+    assert all("scores 0, on all images or in so many draws" in claims.RULES[rule] for rule in relative)
+
+
+def test_where_both_are_0_there_is_no_difference():
+    both = {0: scored({"BLEU-4": sparse(2)})}
+    (part,) = judge(CLAIM, {"convnext": both}, {"resnet101": both}, 1000)["parts"]
+    assert part["interval"] == [0, 0] and part["p"] == 1 and part["relative_difference"] == 0
+
+
+def test_a_seed_or_a_metric_beside_whose_base_is_0_is_left_out():
+    base = np.full(60, 3.0)
+    worse = {
+        0: scored({"cross-entropy": base, "penalty": np.zeros(60), "loss": base}),
+        1: scored({"cross-entropy": 0 * base, "penalty": 0 * base, "loss": base}),
+    }
+    better = {s: scored({"cross-entropy": base, "penalty": np.full(60, 0.4), "loss": base}) for s in (0, 1)}
+    (part,) = judge(LOSS, {"convnext": better}, {"resnet101": worse}, 100)["parts"]
+    assert list(part["also"]) == ["loss"] and list(part["seed_differences"]) == ["0"] and part["relative_difference"] == pytest.approx(100)
 
 
 # ---- Intervals ----
 
 
-def captions(seed: int, wrong: float, images: int = 12) -> tuple[dict, dict]:
+def captions(seed: int, wrong: float, images: int = 30) -> tuple[dict, dict]:
     generator = np.random.default_rng(0)
     references = {str(k): [" ".join(generator.choice(list("abcdef"), 9)) for _ in range(3)] for k in range(images)}
     generator = np.random.default_rng(seed)
@@ -168,7 +264,7 @@ def test_interval_is_a_bootstrap_written_out(seeds):
     sides = [{s: captions(10 * side + s, wrong) for s in range(seeds)} for side, wrong in enumerate((0.05, 0.15))]
     made = [{s: score_free(*both) for s, both in side.items()} for side in sides]
     (part,) = judge(CLAIM, {"convnext": made[0]}, {"resnet101": made[1]}, draws, seed)["parts"]
-    counts = np.concatenate(list(image_counts(12, draws, seed))).astype(int)
+    counts = np.concatenate(list(image_counts(30, draws, seed))).astype(int)
     generator = np.random.default_rng(seed)
     drawn_seeds = [generator.integers(seeds, size=(draws, seeds)) if seeds >= 5 else np.tile(np.arange(seeds), (draws, 1)) for _ in sides]
     differences = []
@@ -178,7 +274,7 @@ def test_interval_is_a_bootstrap_written_out(seeds):
             values = []
             for s in chosen[k]:
                 candidates, references = side[int(s)]
-                drawn = [(f"{i}-{copy}", str(i)) for i in range(12) for copy in range(counts[k, i])]
+                drawn = [(f"{i}-{copy}", str(i)) for i in range(30) for copy in range(counts[k, i])]
                 again = score_free({new: candidates[i] for new, i in drawn}, {new: references[i] for new, i in drawn})
                 values.append(again.scores()["BLEU-4"])
             means.append(np.mean(values))
@@ -238,10 +334,10 @@ def test_detectable_difference_by_images_and_seeds():
     assert detectable_difference(1.0, 1000, 4000) == pytest.approx(z / 2, abs=1e-5)
     generator = np.random.default_rng(6)
     ours, theirs = generator.normal(52, 1, 2000), generator.normal(50, 2, 2000)
-    sides = [{s: scored({"BLEU-4": np.full(10, value)}) for s, value in enumerate(values[:200])} for values in (ours, theirs)]
+    sides = [{s: scored({"BLEU-4": np.full(30, value)}) for s, value in enumerate(values[:200])} for values in (ours, theirs)]
     rows = judge(CLAIM, {"convnext": sides[0]}, {"resnet101": sides[1]}, 50)["parts"][0]["detectable"]
     wanted = {(row["images"], row["seeds"]): row["percent"] for row in rows}
-    assert rows[0]["images"] == 10 and rows[0]["seeds"] == 200 and set(claims.PLANNED) <= set(wanted)
+    assert rows[0]["images"] == 30 and rows[0]["seeds"] == 200 and set(claims.PLANNED) <= set(wanted)
     spread = np.std(100 * (ours.reshape(-1, 5).mean(axis=1) / theirs.reshape(-1, 5).mean(axis=1) - 1))
     assert wanted[1000, 5] == pytest.approx(z * spread, rel=0.15)
     assert all(row["spread_of_seeds"] for row in rows)
@@ -316,6 +412,45 @@ def test_findings_of_a_profile(tmp_path):
     assert [entry["p_holm"] for entry in (found, every, loss)] == holm([entry["p"] for entry in (found, every, loss)])
     assert found["holm_family"] == 3 and found["signature"].startswith("free|split:val|beam:5|")
     json.dumps([found, every, loss], allow_nan=False)
+
+
+def test_a_claimed_value_is_judged_on_its_own_kind_of_data_alone(tmp_path):
+    """It takes no part in Holm's family, and a published value of other data never says "reproduced" of these."""
+    tag = "vit_base_patch16_224.augreg_in1k"
+    for profile in ("demo", "coco"):
+        home = tmp_path / profile
+        records = [*make_runs(home), *(make_run(home, "sep", seed, 0.2, tag) for seed in range(2))]
+        found, pair = findings(home, [VALUE, CLAIM], records, draws=300)
+        assert pair["holm_family"] == 1 and pair["p"] == pair["p_holm"] and pair["published_value"] is None
+        assert found["p"] is found["p_holm"] is None and found["holm_family"] == 0 and found["published_value"] == 66
+        assert found["rule"] == claims.RULES["value"] and found["worse"] == []
+        if profile == "demo":
+            assert (found["finding"], found["parts"], found["left_out"], found["test"]) == (NOT_RUN, [], ["sep"], [])
+            assert found["reason"].startswith("an absolute score says nothing on other data: only profile coco has this condition")
+            assert found["command"] == "python benchmarks/run_all.py --profile coco --data DIR --only systems:sep --seeds 1"
+            assert found["scale"] == {
+                "text": "nothing was run",
+                "is_paper": None,
+                "reasons": ["data: demo, the published value's are mini-COCO"],
+            }
+            continue
+        (part,) = found["parts"]
+        each = [
+            100 * np.mean([word != "x" for text in captions(hash_of("sep", s), 0.2, images=40)[0].values() for word in text.split()])
+            for s in (0, 1)
+        ]
+        # Captions are references but for their x: every other word is right, and none is too short.
+        assert part["value"] == pytest.approx(np.mean(each)) and list(part["values"]["BLEU-1"]["better"].values()) == pytest.approx(each)
+        assert found["finding"] == ABOVE and found["runs"] == ["sep-0", "sep-1"] and found["reason"] == ""
+        assert found["scale"]["text"] == "not its source's data" and found["scale"]["is_paper"] is False
+        assert found["command"].endswith("--profile coco --data DIR --only systems:sep --seeds 2")
+        same = replace(VALUE, better_number=replace(NUMBER, data_set="COCO"))
+        assert findings(home, [same], records, draws=50)[0]["scale"]["is_paper"]
+        # Nor is another encoder's score, or that of random weights, its value.
+        records[-1]["encoder"]["sha256"] = "none"
+        assert "no ImageNet-trained vit_base_patch16_224 encoder" in findings(home, [VALUE], records, draws=50)[0]["reason"]
+        (nothing,) = findings(home, [VALUE], records[:3], draws=50)
+        assert nothing["reason"] == "sep was not run" and nothing["command"].endswith("--only systems:sep --seeds 1")
 
 
 def test_what_is_missing_is_not_run_and_named(tmp_path):
@@ -411,6 +546,9 @@ def test_claims_and_numbers_are_whole():
     for claim in all_claims:
         if claim.published_difference is not None:
             assert (claim.better_number.quantity, claim.worse_number.quantity) == (claim.published_metric,) * 2
+        if claim.rule == "value":
+            assert claim.published_value > 1 and {condition.profiles for condition in claim.better} == {("coco",)}
+    assert {number.unit for number in numbers if number.as_scored != number.value} == {FRACTION}
 
 
 def test_published_differences_follow_from_the_published_numbers():
@@ -443,6 +581,29 @@ WRONG = [
     ("claims", {"beam": None}, "'beam' is None"),
     ("claims", {"rule": "guess"}, "'rule' is 'guess'"),
     ("claims", {"worse": ["vit", "deit"]}, "'rule' is 'size'"),
+    ("claims", {"rule": "value"}, "'worse': rule 'value' has one condition"),
+    ("claims", {"rule": "value", "worse": []}, "'worse number': rule 'value'"),
+    ("claims", {"rule": "value", "worse": [], "worse number": None}, "'published difference': rule 'value'"),
+    (
+        "claims",
+        {"rule": "value", "worse": [], "worse number": None, "published difference": None, "better": ["vit", "sep"]},
+        "'better': rule 'value'",
+    ),
+    (
+        "claims",
+        {"rule": "value", "worse": [], "worse number": None, "published difference": None, "also": ["BLEU-1"]},
+        "'also': rule 'value'",
+    ),
+    (
+        "claims",
+        {"rule": "value", "worse": [], "worse number": None, "published difference": None, "metric": "BLEU-1"},
+        "'better number' is 'paper-best-free-bleu4'; rule 'value' needs a number of BLEU-1",
+    ),
+    (
+        "claims",
+        {"rule": "value", "worse": [], "worse number": None, "published difference": None, "better number": None},
+        "'better number' is None; rule 'value' needs a number of BLEU-4",
+    ),
 ]
 
 

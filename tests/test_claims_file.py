@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.experiments.encoders import row_named
+from benchmarks.profiles import PROFILES
 from captioning import claims_file, findings
 from captioning.bad_input import BadInput
 from captioning.claims import RULES
 from captioning.claims_file import is_as_written, make_claims, read_claims, write_claims
-from captioning.config import RunConfig, run_id
+from captioning.config import run_id
 from captioning.findings import file_sha256
 from captioning.pointing import score_saved
 from captioning.protocols import score_predictions
@@ -35,19 +37,21 @@ def cut_evidence(home: Path, images: int = 40) -> None:
 
 
 def _cut_run(home: Path, name: str, source: dict, images: int) -> None:
-    config = RunConfig(**source["config"] | {"name": name, "beams": (1, 5), "encoder": "demo_" + name})
-    encoder = source["encoder"] | {"name": config.encoder, "tag": config.encoder, "source": "demo"}
+    label, config = row_named(PROFILES["demo"], name)
+    encoder = source["encoder"] | {"name": config.encoder, "tag": config.encoder, "source": "demo", "grid": [8, 8]}
     own = run_id(config, data=source["data"]["fingerprint"], weights=encoder["sha256"], encoder_file=encoder["file_sha256"])
     first = _first(source, "references", images)
     references = _write(home, "references-d561bc08aef49822", first)
     header, *lines = _read(source, "captions")
-    header |= {"run_id": own, "beams": [1, 5]}
+    header |= {"run_id": own}
     ids = {line["id"] for line in first}
     kept = [line | {"pointing": POINTED} for line in lines if line["id"] in ids]
     captions = _write(home, own, [header, *kept])
     curve = home / f"runs/{own}.metrics.jsonl"
     curve.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(EVIDENCE / source["files"]["curve"]["path"], curve)
+    lines = (EVIDENCE / source["files"]["curve"]["path"]).read_text().splitlines(keepends=True)[: config.epochs]
+    curve.write_text("".join(lines))
+    bleu4 = [json.loads(line)["val_bleu4_free"] for line in lines]
     files = {
         "captions": captions,
         "references": references,
@@ -55,9 +59,9 @@ def _cut_run(home: Path, name: str, source: dict, images: int) -> None:
         "checkpoint": {"path": "gone", "sha256": "0" * 64},
     }
     record = {
-        **source, "run_id": own, "name": name, "label": name, "labels": {"encoders": name}, "experiments": ["encoders"], "profile": home.name,
+        **source, "run_id": own, "name": name, "label": label, "labels": {"encoders": label}, "experiments": ["encoders"], "profile": home.name,
         "config": dataclasses.asdict(config), "encoder": encoder, "files": files,
-        "training": source["training"] | {"curve": curve.name},
+        "training": source["training"] | {"curve": curve.name, "epochs": len(lines), "best_epoch": 1 + bleu4.index(max(bleu4))},
         "data": source["data"] | {"name": home.name, "images": {"train": 9, "val": images, "test": images},
                                   "captions": {"train": 9, "val": 5 * images, "test": 5 * images}},
     }  # fmt: skip

@@ -238,6 +238,12 @@ def tiny():
     return make_tiny()
 
 
+def play(model, data, captions, inputs, images: list[int], decode: Decode, vocabulary) -> list[dict]:
+    """The game on the images' own captions, in a batch, and on their references."""
+    said = [found[0] for found in search(model.decoder, inputs.get(images).float(), decode, attend=True)]
+    return list(pointing_of_split(model, data, captions, inputs, images, said, vocabulary, torch.device("cpu")))
+
+
 def attend_step_by_step(decoder, regions: torch.Tensor, ids: list[int]) -> np.ndarray:
     """The attention (T, 4, 4) of each step that predicts ids (T,), words fed one by one."""
     state, maps = decoder.start(regions[None]), []
@@ -254,7 +260,7 @@ def test_forced_attention_is_the_steps_that_predict_the_nouns(tiny, monkeypatch,
     monkeypatch.setattr(validation, "IMAGES_AT_ONCE", at_once)
     assert has_scenes(data) and not has_scenes(SimpleNamespace(images=object()))
     images, decode = [2, 0, 1], Decode(beam=3, max_words=8)
-    found = list(pointing_of_split(model, data, captions, inputs, images, decode, vocabulary, torch.device("cpu")))
+    found = play(model, data, captions, inputs, images, decode, vocabulary)
     assert len(found) == 3 and json.loads(json.dumps(found)) == found
     for image, entry in zip(images, found, strict=True):
         scene, example, wanted = data.images.scenes[image], data.examples[image], []
@@ -274,7 +280,7 @@ def test_forced_attention_is_the_steps_that_predict_the_nouns(tiny, monkeypatch,
 @torch.inference_mode()
 def test_a_system_without_attention_scores_exactly_chance():
     data, vocabulary, model, inputs, captions, _ = make_tiny(attention="none")
-    found = pointing_of_split(model, data, captions, inputs, [0, 1, 2], Decode(beam=2, max_words=6), vocabulary, torch.device("cpu"))
+    found = play(model, data, captions, inputs, [0, 1, 2], Decode(beam=2, max_words=6), vocabulary)
     rows = [row for entry in found for row in entry["forced"]]
     assert len(rows) >= 20 and all(hit == mass == share for _, hit, mass, share in rows)
 
@@ -282,7 +288,8 @@ def test_a_system_without_attention_scores_exactly_chance():
 @torch.inference_mode()
 def test_drawn_locations_leave_the_random_state_alone():
     data, vocabulary, model, inputs, captions, _ = make_tiny(attention="hard", locations="sample")
-    arguments = (model, data, captions, inputs, [0, 1, 2], Decode(beam=2, max_words=6), vocabulary, torch.device("cpu"))
+    said = [found[0] for found in search(model.decoder, inputs.get([0, 1, 2]).float(), Decode(beam=2, max_words=6), attend=True)]
+    arguments = (model, data, captions, inputs, [0, 1, 2], said, vocabulary, torch.device("cpu"))
     torch.manual_seed(7)
     before = torch.get_rng_state()
     found = list(pointing_of_split(*arguments))
@@ -294,8 +301,8 @@ def test_drawn_locations_leave_the_random_state_alone():
 @torch.inference_mode()
 def test_memory_that_runs_out_halves_the_group(tiny, monkeypatch):
     data, vocabulary, model, inputs, captions, _ = tiny
-    arguments = (model, data, captions, inputs, [2, 0, 1], Decode(beam=2, max_words=6), vocabulary, torch.device("cpu"))
-    whole = list(pointing_of_split(*arguments))
+    arguments = (model, data, captions, inputs, [2, 0, 1], Decode(beam=2, max_words=6), vocabulary)
+    whole = play(*arguments)
     asked, forced = [], model.decoder.forced
 
     def short_of_memory(regions, *rest, **options):
@@ -305,7 +312,7 @@ def test_memory_that_runs_out_halves_the_group(tiny, monkeypatch):
         return forced(regions, *rest, **options)
 
     monkeypatch.setattr(model.decoder, "forced", short_of_memory)
-    halves = list(pointing_of_split(*arguments))
+    halves = play(*arguments)
     assert asked == [3, 1, 2, 1, 1] and [e["absent"] for e in halves] == [e["absent"] for e in whole]
     for one, other in zip(halves, whole, strict=True):
         assert np.allclose([row[1:] for row in one["forced"]], [row[1:] for row in other["forced"]], atol=2e-6)

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,23 +17,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
+from benchmarks.live import print_verdicts
 from benchmarks.plan import NAMES
 from benchmarks.profiles import PROFILES
+from captioning.attention_strip import save_strips
 from captioning.bad_input import BadInput
-from captioning.claims_file import read_claims
+from captioning.claims_file import pages_of, read_claims, reports_of
 from captioning.published import load_claims, load_numbers
-from captioning.records import list_records, write_plan
+from captioning.records import list_records, write_plan, write_record
 from reports import verdicts
 from reports.beside import Beside, load_beside
-from reports.build import build_reports
+from reports.build import build_reports, origin_of
 from reports.cost import short_hardware
-from reports.examples import sentence_bleu4
+from reports.examples import IMAGES, attention_strips, sentence_bleu4
 from reports.figures import STYLE, Point, dots, save
 from reports.loss_parts import floor_of, parts_of
 from reports.profile import load_profile
 from reports.protocol_rules import protocols
-from reports.tables import Column, Published, Table
-from tests.made_up_records import STUDY, add_failed, make_results, make_study
+from reports.sections import summary
+from reports.tables import Column, Missing, Published, Table, Value
+from tests.made_up_records import STUDY, add_failed, make_results, make_sep, make_study
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = "<script>alert(1)</script>$\\frac{&\"'|"
@@ -167,15 +171,16 @@ def test_the_verdict_table_has_a_row_for_each_claim_and_its_numbers(study):
     assert list(rows) == [claim.sentence for claim in load_claims()] == [claim["sentence"] for claim in claims]
     for claim in claims:
         row, part = rows[claim["sentence"]], verdicts.deciding_part(claim)
+        if claim["published_value"] is not None:  # of coco alone
+            assert row["Finding"] == claim["finding"] == "not run" and float(row["Published"]) == claim["published_value"]
+            assert row["Measured"] == row["p, Holm"] == "" and "absolute score" in row["missing"]
+            continue
         assert row["Finding"] == claim["finding"] != "not run" and row["Scale"] == "not the paper's scale"
-        assert float(row["Measured difference"]) == part["relative_difference"] and float(row["p, Holm"]) == claim["p_holm"]
-        assert [float(row[f"Measured difference {end}"]) for end in ("low", "high")] == part["interval"]
+        assert float(row["Measured"]) == part["relative_difference"] and float(row["p, Holm"]) == claim["p_holm"]
+        assert [float(row[f"Measured {end}"]) for end in ("low", "high")] == part["interval"]
         assert (row["Images"], row["Seeds"]) == ("40", "1") and row["Interval over"].startswith(part["interval_kind"])
-        assert (
-            row["Published difference"] == str(claim["published_difference"] or "no size")
-            and row["Published difference mark"] == claim["mark"]
-        )
-        assert claim["source"] in row["Published difference source"] and claim["rule"] in page.text and claim["command"] in page.text
+        assert row["Published"] == str(claim["published_difference"] or "no size") and row["Published mark"] == claim["mark"]
+        assert claim["source"] in row["Published source"] and claim["rule"] in page.text and claim["command"] in page.text
         assert ("penalty" in row["Beside it"]) == (claim["metric"] == "cross-entropy") == (", judged on" in row["Claim"])
         for run in claim["runs"]:
             assert f"#record-{run}" in page.html
@@ -188,8 +193,10 @@ def test_the_lead_counts_what_held(study):
     assert sum(counts.values()) == len(claims) and len(counts) > 2
     for finding, count in counts.items():
         assert re.search(rf"\b{count} (were |was )?{verdicts.IN_WORDS[finding]}", page.text)
-    sure = sum(claim["p_holm"] < 0.05 for claim in claims)
-    assert f"How sure: {sure} of {len(claims)} measured differences" in page.text and "None of this is at the paper's scale" in page.text
+    tested = [claim["p_holm"] for claim in claims if claim["p_holm"] is not None]
+    sure = sum(p < 0.05 for p in tested)
+    assert len(tested) == len(claims) - 1
+    assert f"How sure: {sure} of {len(tested)} measured differences" in page.text and "None of this is at the paper's scale" in page.text
     entry = Page(folder.parent / "index.html").text
     assert " · ".join(f"{count} {finding}" for finding, count in counts.items()) in entry
 
@@ -206,6 +213,116 @@ def test_what_could_be_seen_stands_beside_the_vit_and_deit_margins(study):
             assert f"must be at least {least['percent']:.1f} % to be found" in page.text and f"≥ {least['percent']:.1f} %" in page.text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "finding"), [(0.42, "reproduced"), (0.75, "below the published value"), (0.0, "above the published value")]
+)
+def test_a_claimed_value_stands_beside_the_measured_one(tmp_path, capsys, wrong, finding):
+    """No percent, no p, and nothing beside the value but its interval."""
+    (record,) = make_sep(tmp_path / "results", wrong)
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    folder = tmp_path / "reports/coco"
+    claim = next(claim for claim in read_claims(folder / "claims.json")["claims"] if claim["id"] == "sep-bleu1")
+    (part,) = claim["parts"]
+    (row,) = [row for row in rows_of(folder / "tables/verdicts.csv") if row["Claim"] == claim["sentence"]]
+    assert (row["Finding"], row["Scale"], row["p, Holm"], row["Images"], row["Seeds"]) == (
+        finding,
+        "not its source's data",
+        "no test",
+        "40",
+        "1",
+    )
+    assert float(row["Published"]) == 66 and "0.66 (fraction, 0 to 1), on mini-COCO" in row["Published source"]
+    assert [float(row["Measured"]), float(row["Measured low"]), float(row["Measured high"])] == [part["value"], *part["interval"]]
+    page = Page(folder / "index.html")
+    low, high = part["interval"]
+    assert (
+        f"sep : {part['value']:.1f} BLEU-1 ({low:.1f} to {high:.1f}, images only); published 66: {finding}. Each seed: seed 0" in page.text
+    )
+    assert f"sep: {record['scores']['test']['free']['5']['scores']['BLEU-1']:.1f} BLEU-1" in page.text
+    assert (
+        f"claims, 1 was {finding}" in page.text.replace(f"{len(load_claims()) - 1} were not run and ", "") and "How sure" not in page.text
+    )
+    assert "None of this is at the paper's scale" in page.text
+    print_verdicts(folder / "claims.json")
+    line = " ".join(capsys.readouterr().out.split())
+    assert "│ BLEU-1 66 │" in line and f"{part['value']:.1f} ({low:.1f} to {high:.1f})" in line
+
+
+def test_the_claimed_value_stands_in_the_systems_tables_of_every_profile(study):
+    _, folder, _ = study
+    rows = {row["Model"]: row for row in rows_of(folder / "tables/systems-free.csv")}
+    row = rows[STUDY["systems"]["sep"][0]]
+    assert float(row["Validation BLEU-1, published, mini-COCO"]) == 66 and "written 0.66 (fraction, 0 to 1)" in " ".join(row.values())
+    assert rows[STUDY["systems"]["t5"][0]]["Validation BLEU-1, published, mini-COCO"] == ""
+
+
+def test_all_five_systems_stand_on_one_image_and_each_strip_says_what_drew_it(study):
+    _, _, page = study
+    pictures = page.html.split('<div class="picture">')[1:]
+    assert len(pictures) == IMAGES
+    for picture in pictures:
+        strips = re.findall(r'<h4>(.*?)</h4>\s*<p class="small quiet">(.*?)</p>(.*?)</ol>', picture, flags=re.DOTALL)
+        gradient, attention = "gradient times input, 14×14", "attention, 8×8"
+        assert [(label, method) for label, method, _ in strips] == [
+            ("ConvNeXt, soft attention", attention), ("ConvNeXt, hard attention", attention), (STUDY["systems"]["t5"][0], gradient),
+            (STUDY["systems"]["prefix"][0], gradient), (STUDY["systems"]["sep"][0], attention), (STUDY["systems"]["transformer"][0], attention),
+        ]  # fmt: skip
+        for _, method, words in strips:
+            assert len(re.findall(rf'alt="{method.partition(",")[0]} at “\w+”: strongest ', words)) == words.count("<li>") > 3
+    assert "gradient times input stands in for attention" in page.text
+
+
+def test_a_mean_region_and_a_kind_that_is_not_known(tmp_path):
+    """Even maps are called so; strips of a kind that this version does not draw are named as a problem."""
+    photo, maps = np.zeros((16, 16, 3), dtype=np.uint8), np.full((2, 4, 4), 1 / 16)
+    records = []
+    for kind in ("even", "sound"):
+        path = tmp_path / f"demo/attention/{kind}-0.npz"
+        save_strips(path, [photo], [maps], [{"id": "i", "words": ["a", "dog"], "references": ["a dog"], "kind": kind}])
+        records.append({"run_id": f"{kind}-0", "files": {"attention": {"path": f"attention/{kind}-0.npz"}}})
+    names = {record["run_id"]: record["run_id"] for record in records}
+    (image,), written, (problem,) = attention_strips(tmp_path / "demo", records, names, tmp_path / "figures")
+    (strip,) = image["strips"]
+    assert strip["method"] == "every word sees the mean region, 4×4" and strip["words"][1]["alt"] == "at “dog”: every region alike"
+    assert len(written) == 1 and "sound-0.npz: of kind 'sound'" in problem
+
+
+def test_gradients_in_the_pointing_table_are_marked_and_say_their_images(study):
+    _, folder, page = study
+    for captions in ("forced", "free"):
+        rows = {row["Model"]: row for row in rows_of(folder / f"tables/pointing-{captions}.csv")}
+        for name, (label, _) in STUDY["systems"].items():
+            # A run that several experiments share has the name that it has in the first of them.
+            row = rows[label if name != "convnext" else STUDY["encoders"]["convnext"][0]]
+            by_gradients = name in ("t5", "prefix")
+            assert row["Maps are"] == ("gradient times input" if by_gradients else "attention")
+            assert row["Validation Images"] == row["Test Images"] == ("20" if by_gradients else "40")
+    assert "played on the first 50 images of a split" in page.text
+
+
+def test_a_vocabulary_of_subwords_is_tokens(tmp_path):
+    one, two = make_results(tmp_path / "results", "flickr8k", ("convnext", "sep"), images=6, photos=False)
+    two["language_model"] = {"architecture": "gpt2", "name": "distilgpt2", "identity": {"language_model": "a" * 64, "tokenizer": "b" * 64}}
+    two["data"]["vocabulary"] = 50257
+    write_record(tmp_path / "results/flickr8k/runs", two)
+    assert summary(load_profile(tmp_path / "results/flickr8k"))["facts"]["Vocabulary"] == "50,257 tokens / 90 words"
+    two["language_model"]["identity"] = {}  # a random one with the captions' own words
+    write_record(tmp_path / "results/flickr8k/runs", two)
+    assert summary(load_profile(tmp_path / "results/flickr8k"))["facts"]["Vocabulary"] == "50,257 words / 90 words"
+
+
+def test_a_curve_of_subwords_has_no_top5(tmp_path):
+    (record,) = make_results(tmp_path / "results", "flickr8k", ("sep",), images=6, photos=False)
+    path = tmp_path / "results/flickr8k/runs" / record["training"]["curve"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        del line["val_top5"], line["train_top5"], line["val_bleu4_published"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    quantities = {row["quantity"] for row in rows_of(tmp_path / "reports/flickr8k/tables/curves.csv")}
+    assert "val_bleu4_free" in quantities and not {"val_top5", "train_top5"} & quantities
+
+
 def test_the_deciding_pair_is_the_one_that_agrees_least():
     parts = [{"finding": "reproduced", "relative_difference": -9.0}, {"finding": "too close to call", "relative_difference": -1.0}]
     claim = {"direction": "lower", "finding": "too close to call", "parts": parts}
@@ -215,7 +332,7 @@ def test_the_deciding_pair_is_the_one_that_agrees_least():
 
 
 def test_findings_whose_inputs_are_unchanged_are_kept_and_changed_ones_are_not(tmp_path, monkeypatch):
-    records = make_study(tmp_path / "results", images=40, photos=False)
+    records = make_study(tmp_path / "results", images=60, photos=False)
     build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "out")
     page = tmp_path / "out/demo"
     before = {path: path.read_bytes() for path in page.rglob("*.*")}
@@ -354,6 +471,18 @@ def test_the_floor_is_the_published_ones():
     for side in (7, 14):
         assert floor_of(numbers["penalty-words"], side**2) == pytest.approx(numbers[f"penalty-floor-{side}x{side}"], abs=5e-4)
     assert parts_of({"scores": {}, "encoder": {"grid": [7, 7]}}) is None
+
+
+def test_a_system_without_an_attention_penalty_has_none_in_the_tables(study):
+    """Its record has the penalty's sum, which is 0, and 0 would lie below the floor."""
+    results, folder, _ = study
+    rows = {row["Model"]: row for row in rows_of(folder / "tables/systems-losses.csv")}
+    for name, (label, _) in STUDY["systems"].items():
+        assert (rows[label]["Validation Penalty"] == rows[label]["Validation Loss"] == "") == (name != "convnext")
+        assert float(rows[label]["Validation Cross-entropy, nats/word"]) > 0
+    assert "learns without an attention penalty" in rows[STUDY["systems"]["sep"][0]]["missing"]
+    records = {record["name"]: record for record in list_records(results / "demo/runs")[0]}
+    assert parts_of(records["convnext"]) and parts_of(records["transformer"]) is None
 
 
 def test_quality_stands_against_cost(study):
@@ -514,21 +643,111 @@ def test_the_entry_leads_with_the_strongest_evidence_and_ends_with_the_demo(buil
     assert links == ["evidence/flickr8k/index.html", "flickr8k/index.html", "demo/index.html"]
 
 
-def test_equal_results_give_equal_bytes(built, tmp_path):
+def test_equal_results_give_equal_bytes(built):
     results, out, _ = built
-    build_reports(results, results / "evidence", tmp_path)
+    again = out.with_name("again")  # as far from the results: a page links them
+    build_reports(results, results / "evidence", again)
     for path in sorted(out.rglob("*.*")):
         if "evidence" not in path.relative_to(out).parts and path != out / "index.html":
-            assert path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes(), path
+            assert path.read_bytes() == (again / path.relative_to(out)).read_bytes(), path
 
 
-def test_making_evidence_builds_the_committed_page_and_keeps_the_readers_in_the_entry(built, tmp_path):
+def test_making_evidence_builds_the_committed_page_and_keeps_the_readers_in_the_entry(built):
     results, out, _ = built
-    build_reports(results / "evidence", results / "evidence", tmp_path)
+    made = out.with_name("made")
+    build_reports(results / "evidence", results / "evidence", made)
     page = "evidence/flickr8k/index.html"
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("index.html")] == ["index.html", page]
-    assert (tmp_path / page).read_bytes() == (out / page).read_bytes()
-    assert "demo · your own runs" in Page(tmp_path / "index.html").text
+    assert [str(path.relative_to(made)) for path in made.rglob("index.html")] == ["index.html", page]
+    assert (made / page).read_bytes() == (out / page).read_bytes()
+    assert "demo · your own runs" in Page(made / "index.html").text
+
+
+def test_a_page_says_where_its_records_lie_and_how_it_is_built_again(built, tmp_path):
+    """A reader's other folder is not results/demo/ of the checkout, and the command for that would build another page."""
+    results, out, _ = built
+    for page, home, option in (("demo", results / "demo", "--results"), ("evidence/flickr8k", results / "evidence/flickr8k", "--evidence")):
+        read = Page(out / page / "index.html")
+        (link,) = [a["href"] for _, a in read.all("a") if a["href"].startswith("../") and not a["href"].endswith("index.html")]
+        assert (out / page / link).resolve() == home.resolve()
+        assert f"python reports/build.py {option} DIR --out DIR" in read.text and str(out) not in read.html
+    own = origin_of(ROOT / "results/demo", ROOT / "reports/demo", False)
+    assert own == {"href": "../../results/demo/", "text": "results/demo/", "command": "python reports/build.py"}
+    committed = origin_of(ROOT / "results/evidence/coco", ROOT / "reports/evidence/coco", True)
+    assert committed["text"] == "results/evidence/coco/" and committed["command"] == "python reports/build.py --evidence-only"
+
+
+def test_the_entry_of_another_folder_leads_to_the_evidence_where_that_is_kept(tmp_path):
+    make_results(tmp_path / "results", names=("convnext",), images=6, photos=False)
+    build_reports(tmp_path / "results", ROOT / "results/evidence", tmp_path / "reports")
+    links = [
+        attributes["href"] for _, attributes in Page(tmp_path / "reports/index.html").all("a") if not attributes["href"].startswith("#")
+    ]
+    assert (tmp_path / "reports" / links[0]).resolve() == ROOT / "reports/evidence/flickr8k/index.html" and links[-1] == "demo/index.html"
+
+
+@pytest.mark.parametrize(
+    ("results", "reports"),
+    [
+        (ROOT / "results", ROOT / "reports"),
+        (ROOT / "results/evidence", ROOT / "reports"),
+        (Path("/somewhere/results"), Path("/somewhere/reports")),
+        (Path("/somewhere/results-2"), Path("/somewhere/reports-2")),
+        (ROOT / "results/other", ROOT / "results/other-reports"),
+    ],
+)
+def test_pages_of_another_folder_overwrite_nobodys(results, reports):
+    assert reports_of(results) == reports
+    assert pages_of(results, ROOT / "results/evidence", reports) == (reports / "evidence" if results.name == "evidence" else reports)
+
+
+@pytest.fixture(scope="module")
+def latex(study, tmp_path_factory):
+    """The study's tables, the committed ones, and one of whatever a stranger may write."""
+    folder = tmp_path_factory.mktemp("latex")
+    ranges = (range(33, 127), range(0xA0, 0x180), range(0x2010, 0x2027), (7, 0x2212, 0x2264, 0x2265, 0x4E2D, 0x1F600))
+    rest = "".join(chr(number) for numbers in ranges for number in numbers)
+    cells = [f"[{rest}]", "*", Missing(rest), Published(1.0, "−1", "derived", rest), Value(1.0, "≥ 1", -1, 2), "--weights ---", ""]
+    Table("strange", rest, [Column(rest, rest, False)], [[cell] for cell in cells], [rest]).write(folder)
+    return [*study[1].glob("tables/*.tex"), *(ROOT / "reports/evidence").glob("*/tables/*.tex"), folder / "strange.tex"]
+
+
+# Commands that stand in a table and that plain LaTeX has in its first encoding, OT1.
+COMMANDS = (
+    "begin end caption centering small toprule midrule bottomrule par footnotesize multicolumn textbackslash textasciitilde textasciicircum textless "
+    "textgreater textbar textbullet textregistered texttrademark pm times cdot div geq leq neq approx infty rightarrow leftarrow surd circ mu sigma alpha "
+    "beta Delta frac ldots copyright ss ae AE oe OE aa AA o O l L i S u H r v c"
+)
+
+
+def test_a_latex_table_is_ascii_of_known_commands(latex):
+    assert len(latex) > 40
+    for path in latex:
+        text = path.read_text(encoding="utf-8")
+        assert text.isascii() and text.replace("\n", "").isprintable(), path
+        assert set(re.findall(r"\\([A-Za-z]+)", text.replace("\\\\", ""))) <= set(COMMANDS.split()), path
+        bare = re.sub(r"\\[^A-Za-z]", "", text)  # without what is escaped
+        assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0 and not set("#%~") & set(bare), path
+        assert not re.search(r"\\\\\s*[\[*]", text), path  # taken for the line end's own
+    strange = latex[-1].read_text()
+    assert "$\\geq$ 1 ($-$1.0 to 2.0)" in strange and "-{}-weights -{}-{}-" in strange
+    assert "[U+4E2D][U+1F600]" in strange and "\\'{e}" in strange and "$^2$" in strange
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_pdflatex_sets_every_table(latex, tmp_path):
+    rules = r"\let\toprule\hline \let\midrule\hline \let\bottomrule\hline"  # booktabs' own, which not every TeX has
+    lines = [
+        r"\documentclass{article}",
+        rules,
+        r"\begin{document}",
+        *(rf"\input{{{path}}} \clearpage" for path in latex),
+        r"\end{document}",
+    ]
+    (tmp_path / "all.tex").write_text("\n".join(lines))
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, [line for line in done.stdout.decode("latin-1").splitlines() if line.startswith("!")]
 
 
 def test_a_second_build_removes_tables_that_are_no_more(tmp_path):

@@ -1,9 +1,12 @@
 """The main job as a reader runs it: records that hold, an idle second call, killed at bad moments and equal to an unbroken run, failures that stop nothing."""
 
+import contextlib
 import fcntl
 import gzip
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +26,7 @@ from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput, run_command
 from captioning.checkpoint import config_from
 from captioning.data import load_data
+from captioning.published import load_claims
 from captioning.records import list_records, read_record
 from tests.tiny import make_data
 
@@ -96,6 +100,8 @@ def test_the_record_says_all_and_its_files_are_there(unbroken, data):
     assert record["data"]["images"] == {"train": 8, "val": 3, "test": 5}
     assert record["config"]["encoder"] == "tiny_encoder.py:make"  # not where the reader keeps it
     assert str(unbroken) not in json.dumps(record) and str(data) not in json.dumps(record)
+    just_this = "--encoder tiny_encoder.py:make --only encoders:make --seed 0 --force"
+    assert record["provenance"]["command"] == f"python benchmarks/run_all.py --profile flickr8k --data DIR {just_this}"
     assert set(record["files"]) == {"captions", "references", "checkpoint", "attention", "curve"}
     for file in record["files"].values():
         assert hashlib.sha256((folder(unbroken) / file["path"]).read_bytes()).hexdigest() == file["sha256"]
@@ -181,8 +187,8 @@ def assert_nobody_left(group: int, seconds: float) -> None:
 
 def test_stopped_and_killed_at_bad_moments_equals_unbroken(unbroken, data, tmp_path):
     line = arguments(data, tmp_path)
-    spent = run([*line, "--budget", "0.001"])  # long enough to start, too short to finish
-    assert spent.status == 0 and "out of budget: 1 runs are left" in spent.out, spent.err
+    spent = run([*line, "--budget", "0.001", "--force"])  # long enough to start, too short to finish
+    assert spent.status == 0 and "out of budget: 1 runs are left; the same command without --force goes on" in spent.out, spent.err
     assert not list(folder(tmp_path).glob("runs/*.json"))
 
     def said() -> int:
@@ -223,12 +229,143 @@ def test_a_run_that_is_stopped_as_it_starts_stops(tmp_path, monkeypatch):
     before = {number: signal.signal(number, lambda n, _: sys.exit(128 + n)) for number in runner.STOPPING}
     try:
         mine._start(run, Board([run], terminal=False))
-        ((_, process, _),) = mine.running.values()
+        (process,) = [one.process for one in mine.running.values()]
         mine._stop_children()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert process.exitcode == -signal.SIGTERM and time.monotonic() - began < 15
+
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+from benchmarks import live, one_run, runner
+from benchmarks.plan import Run
+from captioning.bad_input import BadInput
+from captioning.config import RunConfig
+
+def place(folder):
+    return one_run.Place(Path(folder), "flickr8k", "data", "none", "cache", "cpu", 1, 5.0, False, "command")
+
+def runs(count):
+    return [Run(f"r-{{seed}}-x", RunConfig(name="r", seed=seed), {{"encoders": "R"}}) for seed in range(count)]
+"""
+
+
+def program(script: str, *arguments, **how) -> subprocess.Popen:
+    """A script that has a runner at work on runs that do as the script says."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(root=str(ROOT)) + script, *map(str, arguments)], start_new_session=True, **how
+    )
+
+
+MANY = """
+live.REFRESH_SECONDS = runner.TICK_SECONDS = 0.002
+runner.Scorer = lambda *_: type("Nobody", (), {"address": "", "close": lambda self: None})()
+runner.is_done, runner.headline, runner.drop_failures_of = lambda _, run: run.config.seed > 2, lambda *_: "BLEU-4 12.0", lambda *_: None
+
+def execute(run, *_):
+    print("said", run.config.seed)
+    if run.config.seed == 0:
+        raise BadInput("no weights [red]\\n at all")
+    if run.config.seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if run.config.seed == 2:
+        print("the last words")
+        sys.stdout.flush()
+        os._exit(3)
+
+one_run.execute = execute
+board = live.Board(runs(300))
+assert board.terminal
+print("failed", runner.Runner(place(sys.argv[1]), None, 4, 0, 0, lambda: None).run_missing(runs(300), board))
+"""
+
+
+def test_hundreds_of_forks_beside_a_live_table(tmp_path):
+    """rich's refresh thread held its locks while a run was forked, now and then: the run hung. And its stand-in for stdout drew the table into the log."""
+    import pty
+
+    screen, terminal = pty.openpty()
+    process = program(
+        MANY, tmp_path, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+    )
+    os.close(terminal)
+    seen = bytearray()
+
+    def read():
+        with contextlib.suppress(OSError):  # the terminal's end
+            while part := os.read(screen, 65536):
+                seen.extend(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert process.wait(timeout=90) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        reader.join()
+        os.close(screen)
+    text = seen.decode()
+    logs = {seed: (tmp_path / f"logs/r-{seed}-x.log").read_text() for seed in range(300)}
+    assert all(log == f"said {seed}\n" for seed, log in logs.items() if seed not in (0, 2))
+    assert logs[0] == "said 0\nerror: no weights [red] at all\n" and logs[2] == "said 2\nthe last words\n"
+    reasons = [read_record(tmp_path / f"runs/r-{seed}-x.json")["reason"] for seed in range(3)]
+    assert reasons[0] == "no weights [red] at all" and reasons[2] == "the last words"
+    assert reasons[1].startswith("the process was ended by signal 9 (SIGKILL: most often memory ran out); the same command goes on")
+    assert f"R (seed 0): failed: {reasons[0]} (log: " in text and text.rstrip().endswith("failed 3")
+    assert "running" in text and "300 of 300 runs ended, 3 failed" in text
+
+
+STUBBORN = """
+runner.LEAVING_SECONDS = 2.0
+
+def execute(run, *_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("at work")
+    sys.stdout.flush()
+    time.sleep(60)
+
+one_run.execute = execute
+runner.Runner(place(sys.argv[1]), None, 2, 0, 0, lambda: None).run_missing(runs(2), live.Board(runs(2)))
+"""
+
+
+def test_a_second_ctrl_c_does_not_cut_the_clean_up_short(tmp_path):
+    """Runs that do not leave are killed after their time, shared by all; nobody and nothing is left."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "RECAP_JAVA": "/nowhere/java"}
+    process = program(STUBBORN, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_for(process, lambda: sum(log.read_text() == "at work\n" for log in tmp_path.glob("logs/*.log")) == 2)
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    for _ in range(4):
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err, err
+    assert "stopping: 2 runs save their states; the same command goes on there" in err
+    assert 1.5 < time.monotonic() - began < 10
+    assert_nobody_left(process.pid, 1)
+    assert not list(tmp_path.glob("recap-*"))
+
+
+def test_more_workers_than_gpus_are_spread(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.one_run.execute", lambda *_: time.sleep(20))
+    mine, four = a_runner(tmp_path), [a_run(name) for name in "abcd"]
+    mine.gpus = 2  # forked as on a CPU: nothing here uses one
+    for each in four:
+        mine._start(each, Board(four, terminal=False))
+    assert [one.gpu for one in mine.running.values()] == [0, 1, 0, 1]
+    pid = next(pid for pid, one in mine.running.items() if one.run.run_id == "b")
+    mine.running.pop(pid).process.kill()
+    mine._start(a_run("e"), Board([a_run("e")], terminal=False))
+    assert [one.gpu for one in mine.running.values()] == [0, 0, 1, 1]
+    mine._stop_children()
 
 
 @pytest.mark.parametrize(("visible", "seen"), [(None, "1"), ("4,7", "7")])
@@ -266,7 +403,6 @@ def test_reports_are_built_beside_the_runs_one_at_a_time_and_seldom(tmp_path):
 
 
 def test_the_board_in_a_pipe_and_on_a_terminal(capsys):
-    import re
 
     from rich.console import Console
 
@@ -287,29 +423,75 @@ def test_the_board_in_a_pipe_and_on_a_terminal(capsys):
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(board.table())
     text = console.export_text()
-    assert "BLEU-4 12.0" in text and "two [red]x" in text and "no weights" in text and "1 more wait" in text
+    assert (
+        "last done: one (seed 0): BLEU-4 12.0" in text and "two [red]x" in text and "no weights" in text and "1 done, 1 more wait" in text
+    )
     assert "three" not in text
+    console.print(board.all_begun())
+    text = console.export_text()
+    assert "BLEU-4 12.0" in text and "two [red]x" in text and "three" not in text
+
+
+def test_what_runs_is_seen_on_a_small_terminal(capsys):
+    """Rich cuts a live table from below: what runs stands first, what is done is counted."""
+    from rich.console import Console
+
+    runs = [a_run(f"a model with a name that fills more than half of the terminal's width, {k}") for k in range(60)]
+    board = Board(runs, terminal=False)
+    for each in runs[:20]:
+        board.started(each)
+        board.done(each, "BLEU-4 12.0 (free, beam 5, validation)")
+    for each in runs[20:50]:
+        board.started(each)
+        board.failed(each, "no weights\nand a reason that is longer than any terminal is wide " * 3, Path("logs/x.log"))
+    for each in runs[50:58]:
+        board.started(each)
+        board.progress(each, "epoch 1/2, BLEU-4 12.3 (free, greedy), top-5 60.0 %")
+    for width, height in ((80, 24), (120, 40)):
+        console = Console(width=width, height=height, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        console.print(board.table(width, height))
+        lines = console.export_text().splitlines()
+        assert len(lines) <= height - 1 and max(len(line.rstrip()) for line in lines) <= width - 3
+        states = [line.split("│")[3].strip() for line in lines if "│" in line]
+        assert states[:8] == ["running"] * 8 and set(states[8:]) == {"failed"} and "20 done, 2 more wait" in " ".join(lines)
 
 
 def test_the_verdicts_are_printed(tmp_path, capsys):
-    part = {"relative_difference": 3.21, "interval": [1.0, 5.5]}
+    """Two columns, scale and finding; of several pairs the one that decides, with its own interval; the reason where nothing was judged."""
+
+    def part(finding: str, difference: float, ends: list) -> dict:
+        return {"better": "x", "worse": f"y{difference}", "finding": finding, "relative_difference": difference, "interval": ends}
+
+    smaller, one = "direction only, smaller", part("reproduced", 3.21, [1.0, 5.5])
+    two = [one, part("too close to call", 0.5, [-1.0, 2.0])]
     claims = [
-        {"sentence": "A is above B", "finding": "direction only, smaller", "published_difference": 43.04, "parts": [part], "reason": ""},
-        {"sentence": "All are above C", "finding": "reproduced", "published_difference": None, "parts": [part, part], "reason": ""},
-        {"sentence": "D is above E", "finding": "not run", "published_difference": -1.0, "parts": [], "reason": "e was not run"},
+        {
+            "sentence": "A is above B",
+            "finding": smaller,
+            "published_difference": 43.04,
+            "parts": [one | {"finding": smaller}],
+            "reason": "",
+        },
+        {"sentence": "All are above C", "finding": "too close to call", "published_difference": None, "parts": two, "reason": ""},
+        {
+            "sentence": "D is above E",
+            "finding": "not run",
+            "published_difference": -1.0,
+            "parts": two,
+            "reason": "e was not run [/red] [x]",
+        },
     ]
-    (tmp_path / "claims.json").write_text(json.dumps({"claims": claims}))
+    more = {"scale": {"text": "not the paper's scale"}, "direction": "higher", "metric": "BLEU-4", "published_metric": "BLEU-4"}
+    (tmp_path / "claims.json").write_text(json.dumps({"claims": [claim | more for claim in claims]}))
     print_verdicts(tmp_path / "claims.json")
     out = capsys.readouterr().out
-    for text in (
-        "A is above B",
-        "direction only, smaller",
-        "+43.04 %",
-        "+3.2 % (+1.0 to +5.5)",
-        "2 pairs, +3.2 to +3.2 %",
-        "e was not run",
-    ):
-        assert text in out
+    assert max(map(len, out.splitlines())) <= 120
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert rows[0] == ["A is above B", "not the paper's scale", smaller, "+43.04 %", "+3.2 % (+1.0 to +5.5)"]
+    assert [*rows[1][:4], f"{rows[1][4]} {rows[2][4]}".strip()] == [
+        "All are above C", "not the paper's scale", "too close to call", "no size", "+0.5 % (-1.0 to +2.0): x against y0.5, which decides of 2 pairs",
+    ]  # fmt: skip
+    assert rows[-1] == ["D is above E", "not the paper's scale", "not run", "-1.00 %", "e was not run [/red] [x]"]
     print_verdicts(tmp_path / "none.json")
     assert capsys.readouterr().out == ""
 
@@ -337,13 +519,45 @@ def test_estimates():
     assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == 0  # nobody has measured it
     two = [by_name["deit-tiny"], by_name["convnext"]]
     regions = 8000 * 49 * 2 * (192 + 768)
-    assert estimates.disk_gb(two, profile, 8000) == pytest.approx(
-        (regions + 8000 * 224 * 224 * 3) / 1e9 + 2 * estimates.CHECKPOINT_GB["frozen"]
-    )
+    under_the_cache = (regions + 8000 * 224 * 224 * 3) / 1e9
+    assert estimates.disk_gb(two, profile, 8000) == pytest.approx((2 * estimates.CHECKPOINT_GB["frozen"], under_the_cache))
+    demo = make_plan(PROFILES["demo"], ["encoders"], 1, [], "none", lambda _: "data")
+    assert 0.2 < estimates.disk_gb(demo, PROFILES["demo"], 3800)[1] < 2  # it is about half a GB
+
+    # What is said to be measured here was.
+    tuned = by_name["convnext-lr1e-4"]
+    elsewhere = "as measured on CPU cores of 2.5 GHz"
+    assert estimates.basis_of([*two, tuned], records) == "as measured here"
+    assert estimates.basis_of([tuned], records[:2]) == f"{elsewhere}; measured here after the first"
+    assert estimates.basis_of([*two, tuned], records[:2]) == f"2 of them as measured here, the others {elsewhere}"
     with torch.device("meta"):
         for name, dim in estimates.DIMS.items():
             assert timm.create_model(name).num_features == dim, name
     assert estimates.free_gb(Path("/nowhere/at/all")) > 0
+
+
+def test_the_disk_of_the_cache_is_looked_at_too(monkeypatch):
+    from benchmarks import estimates
+
+    monkeypatch.setattr(estimates, "free_gb", lambda folder: {"/results": 10, "/cache": 3}[str(folder)])
+    places = Path("/results"), Path("/cache")
+    monkeypatch.setattr(estimates, "disk_of", str)
+    assert estimates.say_disk((1, 2), *places) == "disk: up to 1.0 GB for results, 10 GB free; up to 2.0 GB for the cache, 3 GB free"
+    assert estimates.say_disk((1, 4), *places).endswith("; THIS IS TOO LITTLE")
+    monkeypatch.setattr(estimates, "disk_of", lambda _: 1)
+    assert estimates.say_disk((6, 3), *places) == "disk: up to 9.0 GB, 10 GB free"
+    assert estimates.say_disk((6, 5), *places) == "disk: up to 11.0 GB, 10 GB free; THIS IS TOO LITTLE"
+
+
+def test_the_plan_counts_gpus_without_running_anything(call, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_all, "has_driver", lambda: True)
+    monkeypatch.setattr(run_all, "count_gpus", lambda device: 3 if device == "auto" else 0)
+    line = [*arguments(data, tmp_path)]
+    del line[line.index("--device") : line.index("--results")]  # --workers too
+    _, out, _ = call(*line, "--dry-run")
+    assert "3 at a time" in out
+    _, out, _ = call(*line, "--dry-run", "--device", "cpu")
+    assert f"{run_all.default_workers(0)} at a time" in out
 
 
 def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, monkeypatch):
@@ -420,6 +634,19 @@ def test_the_demo_names_larger_data(tmp_path, monkeypatch):
     make_data(tmp_path / "mine" / "coco")
     monkeypatch.setenv("RECAP_DATA", str(tmp_path / "mine"))
     assert f"--profile coco --data {tmp_path}/mine/coco" in run_all.say_larger_data()
+    # Other layouts too, in a folder whose name a shell would take apart; two data sets in one folder are none.
+    other = tmp_path / "my photos"
+    (other / "flickr30k").mkdir(parents=True)
+    (other / "flickr30k" / "results.csv").write_text("image,caption\n")
+    monkeypatch.setenv("RECAP_DATA", str(other))
+    words = shlex.split(run_all.say_larger_data())
+    assert words[words.index("--profile") + 1 :][:3] == ["flickr30k", "--data", str(other / "flickr30k")]
+    (other / "flickr30k" / "more.csv").write_text("image,caption\n")
+    assert "flickr30k" not in run_all.say_larger_data()
+    (other / "coco" / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        (other / "coco" / "annotations" / f"captions_{split}2014.json").write_text("{}")
+    assert "--profile coco" in run_all.say_larger_data()
 
 
 def test_a_failing_run_is_recorded_and_stops_nothing(data, tmp_path):
@@ -452,6 +679,12 @@ def call(monkeypatch, capsys):
     return run
 
 
+def twin(folder: Path, name: str) -> str:
+    """--encoder for a file whose factory is called `name`."""
+    (folder / "mine.py").write_text(f"from tests.tiny_encoder import make as {name}\n")
+    return f"{folder / 'mine.py'}:{name}"
+
+
 BAD = {
     "unknown profile": (lambda d, t: ["--profile", "flickr9k"], "--profile flickr9k: choose demo, flickr8k"),
     "unknown experiment": (lambda d, t: arguments(d, t)[:-1] + ["decoders"], "--only decoders: no experiment 'decoders'; there are encoders"),
@@ -461,6 +694,21 @@ BAD = {
     "no encoder file": (lambda d, t: [*arguments(d, t), "--encoder", "mine.py:make"], "--encoder mine.py:make: there is no file mine.py"),
     "no factory": (lambda d, t: [*arguments(d, t), "--encoder", "resnet18"], "--encoder resnet18: give path/to/file.py:factory"),
     "all and only": (lambda d, t: arguments(d, t, "--all"), "--all and --only: give one of them"),
+    "row of the study": (
+        lambda d, t: [*arguments(d, t), "--encoder", twin(t, "convnext_tiny")],
+        "its row would be called convnext-tiny, a name that a row of the study has already; rename the factory",
+    ),
+    "two of one name": (
+        lambda d, t: [*arguments(d, t), "--encoder", f"{ENCODER}:make", twin(t, "make")],
+        f"its row would be called make, a name that --encoder {ENCODER}:make has already; rename the factory",
+    ),
+    "left out": (lambda d, t: [*arguments(d, t)[:-1], "attention"], f"--encoder {ENCODER}:make: --only leaves it out; add encoders:make"),
+    "one left out": (
+        lambda d, t: [*arguments(d, t), "--encoder", f"{ENCODER}:make", f"{ENCODER}:make_too"],
+        f"--encoder {ENCODER}:make_too: --only leaves it out; add encoders:make-too",
+    ),
+    "seed and seeds": (lambda d, t: arguments(d, t, "--seeds", "2", "--seed", "1"), "--seeds and --seed: give one of them"),
+    "negative seed": (lambda d, t: arguments(d, t, "--seed", "-1"), "--seed -1: give a number of at least 0"),
     "no seeds": (lambda d, t: arguments(d, t, "--seeds", "0"), "--seeds 0"),
     "negative budget": (lambda d, t: arguments(d, t, "--budget", "-1"), "--budget: give numbers of at least 0"),
     "results read-only": (lambda d, t: arguments(d, t, "--results", "/proc/results"), "/proc/results"),
@@ -520,8 +768,7 @@ def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp
     status, out, err = call(*arguments(data, tmp_path), "--dry-run")
     assert status == 0 and "1 runs, 0 done" in out and "to do" in out
     assert f"{path}: no whole JSON text, perhaps half written; delete it and run again" in err
-    loaded = load_data(data)
-    (run,) = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", lambda _: loaded.fingerprint)
+    loaded, (run,) = load_data(data), plan_of(data)
     assert run.run_id == record["run_id"] and not is_done(folder(tmp_path), run)
     monkeypatch.setattr("train.train", lambda *_: pytest.fail("trained again"))
     monkeypatch.setenv("RECAP_JAVA", "/nowhere/java")  # quicker
@@ -533,18 +780,81 @@ def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp
     compare(unbroken, tmp_path, but="coco")
 
 
+def test_a_finished_run_without_its_files_is_remade(unbroken, data, tmp_path):
+    """As every message says that names such a file: "run again to remake it". Captions that are others' are no place to go on from."""
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    files, (run_,) = record_of(tmp_path)["files"], plan_of(data)
+    assert is_done(folder(tmp_path), run_)
+    for kind in ("captions", "references", "curve", "attention"):
+        path = folder(tmp_path) / files[kind]["path"]
+        whole = path.read_bytes()
+        path.unlink()
+        assert not is_done(folder(tmp_path), run_)
+        path.write_bytes(whole + b"\0")
+        assert not is_done(folder(tmp_path), run_)
+        path.write_bytes(whole)
+    (folder(tmp_path) / files["checkpoint"]["path"]).rename(tmp_path / "kept")
+    assert is_done(folder(tmp_path), run_)  # no number is made from it
+    (tmp_path / "kept").rename(folder(tmp_path) / files["checkpoint"]["path"])
+    captions = folder(tmp_path) / files["captions"]["path"]
+    lines = lines_of(captions)
+    for line in lines[1:]:
+        line["free"]["5"]["text"] = "a better caption"
+    captions.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    for kind in ("references", "curve", "attention"):
+        (folder(tmp_path) / files[kind]["path"]).unlink()
+    again = run([*arguments(data, tmp_path), "--cache", str(unbroken / "cache")], RECAP_JAVA="/nowhere/java")  # quicker
+    assert again.status == 0 and "1 runs, 0 done" in again.out, again.err
+    assert (
+        "epoch" not in next(folder(tmp_path).glob("logs/*.log")).read_text()[len(next(folder(unbroken).glob("logs/*.log")).read_text()) :]
+    )
+    compare(unbroken, tmp_path, but="coco")
+    assert is_done(folder(tmp_path), run_)
+
+
+def test_evidence_prints_its_own_verdicts(call, unbroken, data, tmp_path, monkeypatch):
+    """Its pages, and claims.json beside them, are in evidence/ of the reports; those of the reader's own runs lie elsewhere and say other things."""
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    monkeypatch.setattr(run_all, "EVIDENCE", tmp_path / "results")
+    stale = tmp_path / "reports" / "flickr8k" / "claims.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text(json.dumps({"claims": []}))
+    status, out, _ = call(*arguments(data, tmp_path))
+    assert status == 0 and "What held" in out and out.count("│ not run │") == len(load_claims())
+    assert (tmp_path / "reports" / "evidence" / "flickr8k" / "claims.json").is_file()
+
+
+def test_another_results_folder_has_reports_of_its_own(call, unbroken, data, tmp_path):
+    shutil.copytree(unbroken / "results", tmp_path / "results-2")
+    line = arguments(data, tmp_path)
+    line[line.index("--results") + 1] = str(tmp_path / "results-2")
+    del line[line.index("--reports") : line.index("--cache")]
+    before = checkout()
+    status, out, _ = call(*line)
+    assert status == 0 and f"report: {tmp_path / 'reports-2' / 'index.html'}" in out and checkout() == before
+    assert "convnext was not run" in " ".join(out.split())  # the verdicts are those of that report
+
+
+def test_one_seed_alone(call, data, tmp_path):
+    status, out, _ = call(*arguments(data, tmp_path, "--seed", "3", "--force"), "--dry-run")
+    assert status == 0 and "1 runs, 0 done" in out and "seed 3" in out and "seed 0" not in out
+
+
+def plan_of(data: Path) -> list:
+    loaded = load_data(data)
+    return make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", lambda _: loaded.fingerprint)
+
+
 def test_force_starts_from_nothing(unbroken, tmp_path, data):
     shutil.copytree(unbroken / "results", tmp_path / "results")
-    loaded = load_data(data)
-    plan = make_plan(PROFILES["flickr8k"], ["encoders:make"], 1, [f"{ENCODER}:make"], "pretrained", lambda _: loaded.fingerprint)
-    run_all.forget(folder(tmp_path), plan)
+    run_all.forget(folder(tmp_path), plan_of(data))
     assert list_records(folder(tmp_path) / "runs") == ([], []) and not list(folder(tmp_path).glob("checkpoints/*"))
     assert not list(folder(tmp_path).glob("captions/make-*"))
 
 
 def test_a_plan_holds_each_run_once_with_its_seeds():
     default, everything = (make_plan(PROFILES["demo"], [], 1, [], "pretrained", lambda _: "data", everything=all) for all in (False, True))
-    assert len(default) == 22 and len(everything) > 35 and not any(run.problem for run in everything)
+    assert len(default) == 26 and len(everything) > 35 and not any(run.problem for run in everything)
     assert list(next(run for run in default if run.config.name == "convnext").labels) == [*DEFAULT]  # trained once for all that share it
     plan = make_plan(PROFILES["demo"], [], 3, [], "none", lambda _: "data")
     assert len({run.run_id for run in plan}) == len(plan) and {run.config.seed for run in plan} == {0, 1, 2}

@@ -5,13 +5,19 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from benchmarks.runner import _in_child
-from benchmarks.scorer import Scorer, ask_scorer, score_saved
+from benchmarks.scorer import JavaFault, Scorer, _answer, ask_scorer, score_saved
+from captioning import meteor, protocols
 from captioning.bad_input import BadInput
+from captioning.java import JavaUnavailable
 
 VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "runs", "on", "grass"]
 
@@ -68,3 +74,75 @@ def test_without_a_scorer_one_scores_by_oneself(scorer, predictions):
     os.kill(scorer.process.pid, signal.SIGKILL)
     scorer.process.join()
     assert ask_scorer(scorer.address, predictions) == alone
+
+
+def test_its_folder_goes_when_the_parent_is_killed(tmp_path):
+    """A killed parent removes nothing, and nobody else knew of /tmp/recap-*."""
+    text = "import multiprocessing, time\nfrom benchmarks.runner import _in_child\nfrom benchmarks.scorer import Scorer\n"
+    text += "running = Scorer(multiprocessing.get_context('fork'), _in_child)\nprint(running.address, flush=True)\ntime.sleep(60)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "RECAP_JAVA": "/nowhere/java"}
+    root = Path(__file__).resolve().parents[1]
+    parent = subprocess.Popen([sys.executable, "-c", text], cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+    address = Path(parent.stdout.readline().strip())
+    wait_until(address.exists)  # it listens
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until(lambda: not list(tmp_path.iterdir()))
+
+
+def wait_until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def java(predictions, tmp_path, monkeypatch):
+    """A stand-in for METEOR's Java that dies after its first answer as often as `deaths` says; the tokenizer's is left out."""
+    monkeypatch.setattr(meteor, "_shared", {})
+    monkeypatch.setattr(protocols, "ptb_tokenize", list)
+
+    def install(deaths: int) -> None:
+        script = tmp_path / "java"
+        answer = f"read -r line; echo {'1 ' * meteor.COUNTS}"
+        count = f"n=$(cat {tmp_path}/starts 2>/dev/null || echo 0); echo $((n + 1)) > {tmp_path}/starts"
+        script.write_text(f"#!/bin/sh\n{count}\n{answer}\n[ $n -lt {deaths} ] && kill -9 $$\nwhile {answer}; do :; done\n")
+        script.chmod(0o755)
+        monkeypatch.setenv("RECAP_JAVA", str(script))
+
+    yield install
+    meteor.shared_meteor().close()
+
+
+def test_a_java_that_dies_once_is_started_again(java, predictions, tmp_path):
+    java(deaths=1)
+    found = score_saved(predictions)
+    assert all("METEOR" in found["scores"][split]["coco"]["1"]["scores"] for split in ("val", "test"))
+    assert int((tmp_path / "starts").read_text()) >= 2
+
+
+def test_a_java_that_keeps_dying_fails_the_run_and_is_no_record_without_meteor(java, predictions, monkeypatch):
+    java(deaths=99)
+    with pytest.raises(JavaFault, match="METEOR of val: Java failed with status -9: .*; run again when 3 GB of memory are free"):
+        score_saved(predictions)
+    kind, reason = _answer(predictions)
+    assert kind == "java fault" and reason.startswith("METEOR of val: ")
+
+
+def test_the_tokenizer_is_run_once_more_too(java, predictions, monkeypatch):
+    java(deaths=0)
+    failures = iter([True])
+
+    def fail_once(captions):
+        if next(failures, False):
+            raise JavaUnavailable("Java failed with status 137: killed")
+        return list(captions)
+
+    monkeypatch.setattr(protocols, "ptb_tokenize", fail_once)
+    assert "CIDEr" in score_saved(predictions)["scores"]["val"]["coco"]["1"]["scores"]
+    monkeypatch.setattr(protocols, "_TOKENS", {})
+    failures = iter([True, True])
+    with pytest.raises(JavaFault, match="BLEU-1 of val: the PTB tokenizer needs Java: Java failed with status 137"):
+        score_saved(predictions)

@@ -210,6 +210,13 @@ def test_a_tracker_gets_the_curve(data, tmp_path):
     assert logged == pytest.approx([line["val_cross_entropy"] for line in curve(tmp_path / "run")], rel=1e-5)
 
 
+def _id_or_none(config, changes):
+    try:
+        return run_id(dataclasses.replace(config, **changes), data="d", weights="w")
+    except BadInput:
+        return None
+
+
 def test_run_id_covers_what_changes_numbers_and_nothing_else(tmp_path):
     config = RunConfig()
     own = run_id(config, data="d", weights="w")
@@ -220,9 +227,20 @@ def test_run_id_covers_what_changes_numbers_and_nothing_else(tmp_path):
         change = {bool: lambda v: not v, int: lambda v: v + 2, float: lambda v: v / 2 or 0.5, tuple: lambda v: (*v, 9)}.get(type(value))
         others = [change(value)] if change else [v for v in typing.get_args(hints[field.name]) or ("resnet18",) if v != value]
         for other in others:
-            assert run_id(dataclasses.replace(config, **{field.name: other}), data="d", weights="w") != own, field.name
+            # Some settings only a certain system may have.
+            needed = {
+                "system": {"features": "vector"} if other == "prefix" else {},
+                "features": {"system": "t5"},
+                "sampled": {"beams": (1,)},
+            }
+            needed |= {"language_model": {"system": "t5"}, "layers": {"width": 6}}
+            changes = needed.get(field.name, {}) | {field.name: other}
+            assert run_id(dataclasses.replace(config, **changes), data="d", weights="w") != own, field.name
+            without = {n: v for n, v in changes.items() if n != field.name}
+            assert run_id(dataclasses.replace(config, **changes), data="d", weights="w") != _id_or_none(config, without), field.name
     assert run_id(config, data="e", weights="w") != own != run_id(config, data="d", weights="v")
     assert run_id(config, data="d", weights="w", encoder_file="f") != own
+    assert run_id(config, data="d", weights="w", language={}) == own != run_id(config, data="d", weights="w", language={"tokenizer": "e"})
     here, there = (dataclasses.replace(config, encoder=f"{place}/mine.py:make") for place in ("a", "b"))
     assert run_id(here, data="d", weights="w", encoder_file="f") == run_id(there, data="d", weights="w", encoder_file="f")
 
@@ -242,7 +260,10 @@ def test_train_needs_nothing_beyond_torch_timm_transformers_accelerate_nltk_tyro
     assert said.returncode == 0 and len(said.stdout.splitlines()) == 1, said.stderr
 
 
-@pytest.mark.parametrize("changes", ["", "'attention': 'hard', 'expected_share': 1.0"], ids=["soft", "hard"])
+SEP = "'system': 'sep', 'layers': 2, 'heads': 2, 'width': 16"
+
+
+@pytest.mark.parametrize("changes", ["", "'attention': 'hard', 'expected_share': 1.0", SEP], ids=["soft", "hard", "sep"])
 def test_two_processes_equal_one(data, tmp_path, changes):
     """World size 2 by torchrun (gloo): gradients of a step to 1e-5, then 20 losses to 1e-4, uneven batches and an empty share included.
 

@@ -1,5 +1,6 @@
 """`python -m captioning.verify`: an untouched copy holds; one byte changed anywhere is found and named; what a record leaves out or adds is found too."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -11,12 +12,16 @@ from pathlib import Path
 import pytest
 
 import reports.build
+from benchmarks.experiments import systems
+from benchmarks.profiles import PROFILES
 from captioning import verify
 from captioning.bad_input import BadInput
 from captioning.claims_file import make_claims, read_claims, write_claims
+from captioning.config import RunConfig, run_id
 from captioning.data import CaptionData, Example
+from captioning.demo_encoders import card
 from captioning.published import FOLDER
-from captioning.records import list_records
+from captioning.records import list_records, write_plan
 from captioning.token_rules import token_rules
 from tests.test_claims_file import about, cut_evidence
 
@@ -30,7 +35,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECAP_JAVA", NO_JAVA)
-        cut_evidence(folder / "results/evidence/demo", images=20)
+        cut_evidence(folder / "results/evidence/demo", images=30)
         reports.build.build_reports(folder / "none", folder / "results/evidence", folder / "reports", evidence_only=True)
     write_page_claims(folder)
     return folder
@@ -227,7 +232,7 @@ def test_a_score_moved_by_a_hundredth(copy, capsys):
         (lambda r: r["scores"]["val"]["free"].update({"9": r["scores"]["val"]["free"]["5"]}), "val free beam 9: in the record, but"),
         (lambda r: r["scores"].pop("test"), "test published: not in the record"),
         (lambda r: r["scores"]["val"]["published"].update(signature="free"), "val published signature: stated 'free'"),
-        (lambda r: r["scores"]["val"]["published"].update(n_images=41), "val published n_images: stated 41, recomputed 20"),
+        (lambda r: r["scores"]["val"]["published"].update(n_images=41), "val published n_images: stated 41, recomputed 30"),
         (lambda r: r["scores"]["val"]["coco"]["5"]["not_available"].pop("METEOR"), "val coco beam 5 METEOR: not in the record"),
         (lambda r: r["scores"]["val"]["coco"]["5"]["not_available"].update(Best="-"), "val coco beam 5 Best: stated as not available"),
         (
@@ -235,7 +240,7 @@ def test_a_score_moved_by_a_hundredth(copy, capsys):
             "val free beam 5 BLEU-4: stated both as",
         ),
         (lambda r: r["pointing"]["val"]["free"]["scores"].update(mass=80.0), "val pointing free scores mass: stated 80.0"),
-        (lambda r: r["pointing"]["val"]["free"].update(n_absent=0), "val pointing free n_absent: stated 0, recomputed 20"),
+        (lambda r: r["pointing"]["val"]["free"].update(n_absent=0), "val pointing free n_absent: stated 0, recomputed 30"),
         (lambda r: r.pop("pointing"), "val pointing forced: not in the record"),
         (lambda r: r["config"].update(dropout=0.1), "run_id: stated vit-0-"),
         (lambda r: r["data"].update(fingerprint="0" * 64), "run_id: stated vit-0-"),
@@ -245,8 +250,19 @@ def test_a_score_moved_by_a_hundredth(copy, capsys):
         (lambda r: r["config"].update(colour="red"), "config: field 'colour' is not known"),
         (lambda r: r["provenance"].update(numerics=0), "provenance numerics: stated 0"),
         (lambda r: r.update(profile="coco"), "it is of profile 'coco'"),
-        (lambda r: r["data"]["images"].update(val=1000), "data images of val: stated 1000, found 20"),
+        (lambda r: r["data"]["images"].update(val=1000), "data images of val: stated 1000, found 30"),
         (lambda r: r["training"].update(epochs=99), "training epochs: stated 99"),
+        (lambda r: r["training"].update(best_epoch=1), "training best_epoch: stated 1, found 4"),
+        (
+            lambda r: r["training"].update(selection="loss, val"),
+            "training selection: stated 'loss, val', found 'BLEU-4, free, greedy, val'",
+        ),
+        (lambda r: r["encoder"].update(name="demo_deit"), "encoder name: stated 'demo_deit', found 'demo_vit'"),
+        (lambda r: r["encoder"].update(tag="convnext_base.fb_in1k"), "encoder tag: stated 'convnext_base.fb_in1k', found 'demo_vit'"),
+        (lambda r: r["encoder"].update(source="timm"), "encoder source: stated 'timm', found 'demo'"),
+        (lambda r: r["encoder"].update(frozen=False), "encoder frozen: stated False, found True"),
+        (lambda r: r["encoder"].update(grid=[7, 7]), "encoder grid: stated [7, 7], found [8, 8]"),
+        (lambda r: r["labels"].update(encoders="DeiT"), "label in encoders: stated 'DeiT', found 'ViT (small member)'"),
         (lambda r: r["files"].pop("curve"), "curve: the record names no such file"),
         (lambda r: r["files"]["curve"].update(path="../elsewhere"), "curve ../elsewhere: lies outside demo/"),
         (lambda r: r["files"]["curve"].update(path="runs/gone"), "curve runs/gone: no such file"),
@@ -256,6 +272,135 @@ def test_what_a_record_leaves_out_adds_or_alters(copy, change, difference):
     path = change_record(copy, change)
     found = [line for line in differences(copy) if line.startswith(path.stem)]
     assert found and found[0].startswith(f"{path.stem}: {difference}"), found
+
+
+def reidentify(record: dict) -> None:
+    """As who wants to be believed would: the id made to fit what the record now says. Its files keep their names."""
+    config = RunConfig(**record["config"] | {"beams": tuple(record["config"]["beams"])})
+    record["run_id"] = run_id(config, data=record["data"]["fingerprint"], weights=record["encoder"]["sha256"], encoder_file="")
+
+
+@pytest.mark.parametrize(
+    "config, encoder, differences",
+    [
+        # A worse net under the name of a row.
+        (
+            {"encoder": "demo_deit"},
+            {"name": "demo_deit", "tag": "demo_deit"},
+            ["config encoder of a run called 'ViT (small member)': stated 'demo_deit', found 'demo_vit'"],
+        ),
+        ({"hidden_dim": 64}, {}, ["config hidden_dim of a run called 'ViT (small member)': stated 64, found 128"]),
+        ({"attention": "hard"}, {}, ["config attention of a run called 'ViT (small member)': stated 'hard', found 'soft'"]),
+        ({"pretrained": False, "seed": 3}, {}, []),  # --weights none --seed 3
+        (
+            {"encoder": "deit_tiny_patch16_224", "grid": 7},
+            {
+                "name": "deit_tiny_patch16_224",
+                "tag": "deit_tiny_patch16_224.fb_in1k",
+                "source": "timm",
+                "grid": [7, 7],
+                "accuracy": {"shape": 1.0},
+            },
+            ["encoder accuracy: stated {'shape': 1.0}, found None", "config encoder of a run called", "config grid of a run called"],
+        ),
+        (
+            {"encoder": "deit_tiny_patch16_224"},
+            {"name": "deit_tiny_patch16_224", "tag": "convnext_tiny.fb_in1k", "source": "timm"},
+            ["encoder tag: stated 'convnext_tiny.fb_in1k', found 'deit_tiny_patch16_224'", "config encoder of a run called"],
+        ),
+        # An encoder of the reader's own may be called as it likes.
+        ({"encoder": "mine.py:my_vit", "name": "my-vit"}, {"name": "my_vit", "tag": "my_vit", "source": "file"}, []),
+    ],
+)
+def test_a_record_whose_id_fits_another_model(copy, config, encoder, differences):
+    record = json.loads(one(copy, "runs/vit*.json").read_text())
+    record["config"] |= config
+    record["encoder"] |= encoder
+    reidentify(record)
+    found = [
+        *verify._check_run_id(record | {"name": config.get("name", "vit")}),
+        *verify._check_encoder(record),
+        *verify._check_row(record, {}),
+    ]
+    assert len(found) == len(differences), found
+    assert all(line.startswith(start) for line, start in zip(found, differences, strict=True)), found
+
+
+def test_the_id_covers_the_language_models_weights_and_tokenizer(copy):
+    """Record and plan agree: another model, or another tokenizer, under the name of a run is seen."""
+    record = json.loads(one(copy, "runs/vit*.json").read_text())
+    record["config"] |= {"system": "sep", "language_model": "distilbert/distilgpt2"}
+    identity = {"language_model": "a" * 64, "tokenizer": "b" * 64}
+    config = RunConfig(**record["config"] | {"beams": tuple(record["config"]["beams"])})
+    own = run_id(config, data=record["data"]["fingerprint"], weights=record["encoder"]["sha256"], language=identity)
+    record |= {"run_id": own, "language_model": {"architecture": "gpt2", "name": "distilbert/distilgpt2", "identity": identity}}
+    assert not list(verify._check_run_id(record))
+    for name in identity:
+        other = record | {"language_model": record["language_model"] | {"identity": identity | {name: "c" * 64}}}
+        assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in verify._check_run_id(other)] == [True]
+    del record["language_model"]
+    assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in verify._check_run_id(record)] == [True]
+
+
+def test_a_row_without_weights_has_no_language_model_either():
+    """As --weights none makes it. With the encoder's weights but another language model it is no row."""
+    label, row = next((label, row) for label, row in systems.runs(PROFILES["coco"]) if row.name == "sep")
+    record = {"profile": "coco", "experiments": ["systems"], "label": label, "config": json.loads(json.dumps(dataclasses.asdict(row)))}
+    assert row.language_model and not list(verify._check_row(record, {}))
+    record["config"] |= {"language_model": ""}
+    (found,) = verify._check_row(record, {})
+    assert found == f"config language_model of a run called {label!r}: stated '', found {row.language_model!r}"
+    record["config"] |= {"pretrained": False}
+    assert not list(verify._check_row(record, {}))
+
+
+def test_the_pointing_game_is_played_on_all_images_or_by_gradients_on_the_first(copy, monkeypatch):
+    """Not only where the model points well. The record's hash is made to fit."""
+    captions = one(copy, "captions/vit*")
+    header, *lines = [json.loads(line) for line in gzip.decompress(captions.read_bytes()).splitlines()]
+    home = copy / "results/evidence/demo"
+
+    def facts(keep, system="attend", features="regions") -> list[str]:
+        played = {split: 0 for split in ("val", "test")}
+        kept = []
+        for line in lines:
+            line = {name: value for name, value in line.items() if name != "pointing" or keep(played[line["split"]])}
+            played[line["split"]] += 1
+            kept.append(line)
+        captions.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in [header, *kept]).encode(), mtime=0))
+        record = json.loads(one(copy, "runs/vit*.json").read_text())
+        record["config"] |= {"system": system, "features": features}
+        return [line for line in verify._check_facts(home, record) if "pointing" in line]
+
+    monkeypatch.setattr(verify, "BY_GRADIENTS", 10)
+    assert facts(lambda k: True) == facts(lambda k: False) == []  # from before the game: no line has it
+    assert facts(lambda k: k < 10)[0] == "captions' images of val with pointing: stated 10, found 30"
+    assert facts(lambda k: k != 4) == [
+        f"captions' images of {split} with pointing: stated 'others than the first', found 30" for split in ("val", "test")
+    ]
+    for system, features in (("prefix", "vector"), ("t5", "vector")):
+        assert facts(lambda k: k < 10, system, features) == []
+        assert len(facts(lambda k: k < 9, system, features)) == len(facts(lambda k: 0 < k < 11, system, features)) == 2
+    assert len(facts(lambda k: k < 10, "t5")) == 2
+
+
+def test_the_shipped_encoders_card_says_how_well_it_knows_its_objects(copy):
+    record = json.loads(one(copy, "runs/vit*.json").read_text())
+    shipped = card("demo_vit")
+    record["encoder"] |= {"sha256": shipped["sha256"], "accuracy": shipped["accuracy"]}
+    assert not list(verify._check_encoder(record))
+    record["encoder"]["accuracy"] = shipped["accuracy"] | {"shape": 1.0}
+    assert [line.startswith("encoder accuracy: stated ") for line in verify._check_encoder(record)] == [True]
+
+
+def test_the_plans_labels_are_checked_for_the_tables_go_by_them(copy):
+    vit = json.loads(one(copy, "runs/vit*.json").read_text())
+    entry = {name: vit[name] for name in ("run_id", "name", "label", "experiments", "labels")}
+    write_plan(copy / "results/evidence/demo", [entry])
+    assert differences(copy) == []
+    write_plan(copy / "results/evidence/demo", [entry | {"labels": {"encoders": "ConvNeXt (small member)"}}])
+    (found,) = differences(copy)
+    assert found == f"{vit['run_id']}: label in encoders: stated 'ConvNeXt (small member)', found 'ViT (small member)'"
 
 
 def test_a_field_that_came_later_and_stands_at_its_default_stays_out_of_the_id(copy):

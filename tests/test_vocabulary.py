@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from captioning.bad_input import BadInput
 from captioning.data import CaptionData, Example
-from captioning.vocabulary import SPECIALS, UNK, Vocabulary, build
+from captioning.vocabulary import END, SPECIALS, UNK, Vocabulary, build
 
 WORDS = st.text("abcdé'-0", min_size=1, max_size=4)
 CAPTIONS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=20)
@@ -46,6 +46,17 @@ def test_a_special_in_a_caption_is_no_command():
     vocabulary = build(["<end> <pad> dog <start>"] * 9, 1)
     assert vocabulary.words == (*SPECIALS, "dog")
     assert vocabulary.encode("<end> <pad> dog") == [UNK, UNK, 4]
+
+
+@given(CAPTIONS)
+def test_text_and_words_of_ids(captions):
+    vocabulary = build(captions[::2], 1)
+    for caption in captions:
+        ids = [*vocabulary.encode(caption), END]
+        said = [word if word in vocabulary.words[4:] else "<unk>" for word in caption.split()]
+        assert vocabulary.text(ids) == " ".join([*said, "<end>"])
+        assert vocabulary.tokens(ids) == [word for word in said if word != "<unk>"]
+        assert vocabulary.groups(ids) == [(word, [place]) for place, word in enumerate([*said, "<end>"])]
 
 
 def test_rules_differ_in_the_splits_they_count():

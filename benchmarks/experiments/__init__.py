@@ -12,6 +12,7 @@ DEFAULT = (
     "attention",
     "protocols",
     "loss_parts",
+    "systems",
 )
-ABLATIONS = ("published_or_corrected",)  # run_all.py --all, or by name
+ABLATIONS = ("published_or_corrected", "systems_ablations")  # run_all.py --all, or by name
 NAMES = DEFAULT + ABLATIONS
