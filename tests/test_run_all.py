@@ -577,11 +577,11 @@ def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, m
     loaded, asked = load_data(data), []
     unhindered = validation.predict
 
-    def killed(*arguments):
+    def killed(*arguments, **options):
         asked.append(list(arguments[3]))
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return unhindered(*arguments)
+        return unhindered(*arguments, **options)
 
     monkeypatch.setattr(validation, "predict", killed)
     path = tmp_path / "captions" / "x.jsonl.gz"

@@ -360,11 +360,11 @@ def test_the_map_of_a_word_is_the_mean_of_its_pieces(ours):
     model.to = lambda _: SimpleNamespace(eval=lambda: model)
     ids = [START, *ours.encode("Two dogs"), END]
     maps = torch.rand(len(ids), 6)
-    found = Captioner(model, ours, {}, torch.device("cpu"))._caption(Hypothesis(ids, -1.0, -1.0, True, maps))
+    found = Captioner(model, ours, {}, torch.device("cpu"))._caption(Hypothesis(ids, -1.0, -1.0, True), maps)
     assert found.words == ["Two", "dogs"] and found.text == "Two dogs" and found.attention.shape == (2, 2, 3)
     pieces = ours.decode(ids)
     end = next(k for k in range(2, len(ids)) if "".join(pieces[1:k]) == "Two")
     rows = [place for place in range(end, len(ids) - 1) if pieces[place]]
     np.testing.assert_allclose(found.attention[1], maps[rows].mean(0).view(2, 3), rtol=1e-6)
-    nothing = Captioner(model, ours, {}, torch.device("cpu"))._caption(Hypothesis([], -1.0, -1.0, True, torch.zeros(0, 6)))
+    nothing = Captioner(model, ours, {}, torch.device("cpu"))._caption(Hypothesis([], -1.0, -1.0, True), torch.zeros(0, 6))
     assert nothing.words == [] and nothing.attention.shape == (0, 2, 3)
