@@ -18,7 +18,7 @@ from captioning.systems import SYSTEMS, system_config
 DEMO = {"layers": 2, "heads": 4, "width": 96, "dropout": 0.1, "penalty_weight": 0.0, "decoder_lr": 3e-3}
 DEMO_ROWS = {
     "t5": ("ConvNeXt V2 + T5, one token", "demo_convnextv2", {"features": "vector"}),
-    "prefix": ("ViT + GPT-2 prefix", "demo_vit", {"features": "vector"}),
+    "prefix": ("ViT + GPT-2 prefix", "demo_vit", {"features": "vector", "decoder_lr": 1e-3}),  # at 3e-3 it learns less
     "sep": ("ViT + GPT-2 with [SEP]", "demo_vit", {"projection_dim": 192}),
     "transformer": ("ConvNeXt + Transformer", "demo_convnext", {}),
 }
