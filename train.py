@@ -110,9 +110,9 @@ class Training:
             torch.set_num_threads(where.threads)
         self.data = data or load_data(where.data, restval=config.restval)
         self.source = locate(config.encoder, config.pretrained, where.weights)
-        self.language = locate_language(config, where.weights)
+        language = locate_language(config, where.weights)
         hashes = {"weights": self.source.weights_sha256, "encoder_file": self.source.file_sha256}
-        hashes |= {"language": self.language.identity if self.language else None}
+        hashes |= {"language": language.identity if language else None}
         self.run_id = run_id(config, data=self.data.fingerprint, **hashes)
         self.out = Path(where.out or f"trained/{self.run_id}")
         self.cache = Path(where.cache) if where.cache else default_cache()
@@ -124,7 +124,7 @@ class Training:
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
-        self.vocabulary = self._make_vocabulary()
+        self.vocabulary = self._make_vocabulary(language)
         self.captions = self._ids(*(SPLITS if config.train_on == "all" else ("train",)))
         if not len(self.captions):
             raise BadInput(f"{where.data}: the training split has no captions")
@@ -132,7 +132,7 @@ class Training:
             units = "words" if self.vocabulary.has_words else "tokens"
             print(f"{self.captions.cut} training captions are longer than {config.max_words} {units} and are cut", file=sys.stderr)
         torch.manual_seed(config.seed)
-        self.model = build_model(config, len(self.vocabulary), source=self.source, language=self.language).to(self.accelerator.device)
+        self.model = build_model(config, len(self.vocabulary), source=self.source, language=language).to(self.accelerator.device)
         self.inputs = self._open_inputs()
         if self.rank == 0 and (reason := why_not_kept(config, self.model.encoder)):
             print(f"regions are not kept: {reason}", file=sys.stderr)
@@ -151,10 +151,10 @@ class Training:
         self.lowered = 0  # times that the plateau schedule has lowered the learning rate
         self.images_seen = 0  # by this call
 
-    def _make_vocabulary(self):
+    def _make_vocabulary(self, language):
         """The language model's own tokens, else words of the data set. Raises BadInput: selection by a score that subwords don't have."""
         config = self.config
-        vocabulary = self.language.vocabulary() if self.language is not None else None
+        vocabulary = language.vocabulary() if language is not None else None
         if vocabulary is None:
             rule = SPLITS if config.vocabulary == "all" else ("train",)
             counted = (c for split in rule for i in self.data.split(split) for c in self.data.examples[i].captions)

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import platform
@@ -21,6 +20,7 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.checkpoint import settings
 from captioning.config import NUMERICS, Decode
+from captioning.fingerprint import file_sha256
 from captioning.protocols import TOOL
 from captioning.records import SCHEMA, write_record
 
@@ -140,17 +140,19 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     header |= {"references": references.name, "beams": list(config.beams), "decoding": decoding_fields(config)}
     decodes = decodes_of(config, len(vocabulary))
     widest = max(decodes, key=lambda decode: decode.beam)
-    play, seen, played = pointing_of_split, inputs, sys.maxsize if has_scenes(data) and vocabulary.has_words else 0
-    if played and not model.decoder.has_places:
-        play, played = pointing_by_gradients, BY_GRADIENTS
-        seen = open_inputs(data, model.encoder, config, Path(place.cache), workers=2, regions="encode")
+    play, seen, first = pointing_of_split, inputs, None  # of each split the first so many images; None: all
+    if not model.decoder.has_places:
+        play, first = pointing_by_gradients, BY_GRADIENTS
+        if has_scenes(data):
+            seen = open_inputs(data, model.encoder, config, Path(place.cache), workers=2, regions="encode")
+    played = {i for split in SPLITS for i in data.split(split)[:first]} if has_scenes(data) and vocabulary.has_words else set()
     groups = [(split, chunk) for split in SPLITS for chunk in _chunks(data.split(split), IMAGES_AT_ONCE)]
     references_of = {split: _caption_ids(data, split, captioner) for split in SPLITS}
     partial = place.folder / "checkpoints" / run.run_id / "predictions.jsonl"  # a line a group
     done = _whole_lines(partial)
     with open(partial, "a", encoding="utf-8", newline="\n") as file:
         for split, images in track(groups[len(done) :], "captions of val and test", units=f"groups of {IMAGES_AT_ONCE} images"):
-            plays = images[0] in set(data.split(split)[:played])
+            plays = images[0] in played
             places = plays and model.decoder.has_places
             found = list(predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device, places))
             rows = [_line(one, data.examples[one.image].image_id, split, config.beams, vocabulary) for one in found]
@@ -353,7 +355,7 @@ def _this_run(run: Run) -> str:
 
 
 def _file(path: Path, folder: Path) -> dict:
-    return {"path": path.relative_to(folder).as_posix(), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"path": path.relative_to(folder).as_posix(), "sha256": file_sha256(path)}
 
 
 def _demo_accuracy(source) -> dict | None:

@@ -1,7 +1,6 @@
 """What there is to run: experiments' rows times seeds, each once however many experiments share it, with its run id and whether it is done."""
 
 import dataclasses
-import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from benchmarks.experiments import DEFAULT, NAMES
 from benchmarks.profiles import Profile
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
+from captioning.fingerprint import file_sha256
 from captioning.records import read_record
 
 MADE = ("captions", "references", "curve")  # a record's files that its numbers are made from; without them it is not done
@@ -138,14 +138,9 @@ def _changed_files(folder: Path, record: dict) -> list[Path | None]:
         path = folder / about["path"] if isinstance(about, dict) and isinstance(about.get("path"), str) else None
         if path is None or not path.resolve().is_relative_to(folder.resolve()):
             changed.append(None)
-        elif not path.is_file() or _sha256(path) != about.get("sha256"):
+        elif not path.is_file() or file_sha256(path) != about.get("sha256"):
             changed.append(path)
     return changed
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rows_of(experiment: str, profile: Profile) -> list:

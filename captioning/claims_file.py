@@ -14,7 +14,8 @@ from captioning import protocols
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.claims import RULES
-from captioning.findings import by_name_and_seed, conditions_here, file_sha256, findings
+from captioning.findings import by_name_and_seed, conditions_here, findings
+from captioning.fingerprint import file_sha256
 from captioning.published import FOLDER, Claim, load_claims, load_numbers, load_scale
 from captioning.records import read_plan
 from captioning.statistics import DRAWS, SEED

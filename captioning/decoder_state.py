@@ -1,5 +1,6 @@
 """What every decoder shares: the state between two words, what teacher forcing gives, and the base class that says which methods there are."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -41,26 +42,26 @@ class Forced(NamedTuple):
     entropy: Tensor | None = None
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module, ABC):
     """`start` and `step` for captioning, `forced` for training; `forward`, all words at once, equals stepping.
 
-    start(regions (B,R,D)) -> State, one row an image.
-    step(words (B*K,), state) -> logits (B*K,V), state; with attend=True also the attention (B*K,R), with attend="heads", where there are
-    any, every layer's and head's (B*K,layers,heads,R).
-    forced(regions, words (N,T+1), lengths (N,), image_of (N,) or None, attend) -> Forced.
+    Attention, when asked for, is (rows,R); with attend="heads", where there are any, every layer's and head's (rows,layers,heads,R).
     """
 
     has_places = True
     """Attention over places of the image. Without, a map is made from gradients (captioning.saliency)."""
 
-    def start(self, regions: Tensor) -> State:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self, regions: Tensor):
+        """regions (B,R,D) -> the state before the first word, one row an image, with `select` and `keep` as State has them."""
 
-    def step(self, words: Tensor, state: State, attend: bool | str = False):
-        raise NotImplementedError
+    @abstractmethod
+    def step(self, words: Tensor, state, attend: bool | str = False):
+        """words (B*K,), K rows of each image in turn -> logits (B*K,V), state; with attend also the attention."""
 
+    @abstractmethod
     def forced(self, regions: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor | None = None, attend: bool = False) -> Forced:
-        raise NotImplementedError
+        """Predict each caption's words from its own earlier words. words (N,T+1), lengths (N,); image_of (N,), None: N/B captions of each in turn."""
 
     def forward(self, regions: Tensor, words: Tensor, attend: bool = False):
         """regions (B,R,D), words (N,T), N/B captions of each image in turn -> logits (N,T,V); with attend also attention (N,T,R).

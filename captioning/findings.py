@@ -5,7 +5,6 @@
 Reads predictions and references as results/README.md lays them out; captioning/claims.py has the rule, benchmarks/published/ the claims.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -15,6 +14,7 @@ import numpy as np
 
 from captioning.bad_input import BadInput
 from captioning.claims import NOT_RUN, RULES, holm, judge, resample_together, statistics_of
+from captioning.fingerprint import file_sha256
 from captioning.protocols import Scored, read_predictions, score_coco
 from captioning.published import Claim, Condition, load_scale
 from captioning.statistics import DRAWS, Statistic
@@ -80,11 +80,6 @@ def conditions_here(claim: Claim, profile: str) -> list[tuple[str, Condition]]:
     """The claim's conditions that this profile has, each with its side, "better" or "worse"."""
     wanted = [(side, condition) for side in ("better", "worse") for condition in getattr(claim, side)]
     return [(side, condition) for side, condition in wanted if profile in condition.profiles]
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file. OSError where it cannot be read."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _gather(folder: Path, claim: Claim, runs: Mapping[str, Mapping[int, dict]], digest: Callable[[Path], str]) -> _Gathered:

@@ -26,6 +26,12 @@ SMALL_COUNT = 40_000
 SAMPLE = 1_024
 
 
+def file_sha256(path: str | Path) -> str:
+    """Hex sha256 of a file, read in pieces. OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(examples: Sequence["Example"], images: "ImageFiles", cache: Path | None = None) -> str:
     """Hex sha256 by the module's rule. Raises BadInput where an image cannot be read."""
     return combine(examples, _images_digest(examples, images, cache or default_cache()))

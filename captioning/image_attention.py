@@ -197,9 +197,9 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def causal_bias(queries: int, keys: int, device) -> Tensor:
-    """(T,S): 0 where a query may look, -inf at what comes after it; the last query stands where the last key stands."""
-    return torch.full((queries, keys), -torch.inf, device=device).triu(keys - queries + 1)
+def causal_bias(T: int, device) -> Tensor:
+    """(T,T): 0 where a word may look, -inf at what comes after it."""
+    return torch.full((T, T), -torch.inf, device=device).triu(1)
 
 
 def one_map(weights: list[Tensor], regions: int) -> Tensor:

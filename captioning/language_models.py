@@ -8,11 +8,13 @@ code of a model's folder runs.
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
+from captioning.fingerprint import file_sha256
 from captioning.systems import SYSTEMS
 
 FILES = (
@@ -27,11 +29,12 @@ FILES = (
 CONTEXT = 1024  # positions of a random GPT-2, as its own
 
 
-@dataclass
+@dataclass(frozen=True)
 class Language:
     """A language model before it is built. settings: Hugging Face's own configuration, as a dict.
 
-    weights_sha256: of the weight files, "" for random ones. tokenizer_folder: None where the captioner's words are its tokens.
+    weights_sha256: of the weight files, "" for random ones. tokenizer_folder: None where the captioner's words are its tokens. kept: what a
+    checkpoint kept of it (`to_dict`), in place of folders.
     """
 
     architecture: str
@@ -40,52 +43,66 @@ class Language:
     weights_folder: Path | None = None
     weights_sha256: str = ""
     tokenizer_folder: Path | None = None
-    absent: tuple[int, ...] = ()  # our ids that it has no token for
-    unembeds: bool = False  # T5 1.1: an output matrix of its own, not the embedding's
-    lm_ids: tuple[int, ...] = field(default=(), repr=False)
-    _tensors: dict | None = field(default=None, repr=False)
+    kept: dict | None = None
+
+    def vocabulary(self):
+        """The tokenizer as a `Subwords`, or None. Raises BadInput: it does not fit the weights."""
+        return None if self.tokenizer_folder is None else self._vocabulary
 
     @functools.cached_property
     def _vocabulary(self):
         from captioning.subwords import from_folder
 
         found = from_folder(self.tokenizer_folder, self.architecture)
-        self.absent = tuple(ours for ours, theirs in enumerate(found.lm_ids) if theirs < 0)
-        if self.weights_folder is not None:
-            rows = self.settings["vocab_size"]
-            if max(found.lm_ids) >= rows:
-                raise BadInput(
-                    f"{self.tokenizer_folder}: the tokenizer has the token {max(found.lm_ids)}, the weights of {self.name} only {rows} rows; "
-                    "give the tokenizer that belongs to them"
-                )
-            self.lm_ids = found.lm_ids
-        else:
-            self.absent = ()  # a random model learns rows for all
+        rows = self.settings["vocab_size"] if self.weights_folder is not None else math.inf
+        if max(found.lm_ids) >= rows:
+            raise BadInput(
+                f"{self.tokenizer_folder}: the tokenizer has the token {max(found.lm_ids)}, the weights of {self.name} only {rows} rows; "
+                "give the tokenizer that belongs to them"
+            )
         return found
 
-    def vocabulary(self):
-        """The tokenizer as a `Subwords`, or None. Raises BadInput: it does not fit the weights."""
-        return None if self.tokenizer_folder is None else self._vocabulary
+    @functools.cached_property
+    def tensors(self) -> dict:
+        """The weights under Hugging Face's names, rows in the order of our ids; none for a random model."""
+        return {} if self.weights_folder is None else _read(self)
+
+    @property
+    def absent(self) -> list[int]:
+        """Our ids that the language model has no token for; a random one learns rows for all."""
+        if self.weights_folder is not None:
+            return [ours for ours, theirs in enumerate(self._vocabulary.lm_ids) if theirs < 0]
+        return self.kept["absent"] if self.kept else []
+
+    @property
+    def unembeds(self) -> bool:
+        """It says words with a matrix of its own and not with its embedding's rows (T5 1.1)."""
+        if self.weights_folder is not None:
+            import torch
+
+            embedding = self.tensors["shared.weight" if self.architecture == "t5" else "wte.weight"]
+            return "lm_head.weight" in self.tensors and not torch.equal(self.tensors["lm_head.weight"], embedding)
+        return bool(self.kept and self.kept["unembeds"])
 
     @property
     def identity(self) -> dict:
         """What of it a run id covers in place of RunConfig's fields of these names; empty where the configuration says all."""
-        facts = {"language_model": self.weights_sha256}
-        if self.tokenizer_folder is not None:
-            facts["tokenizer"] = self.vocabulary().sha256
+        if self.kept:
+            return self.kept["identity"]
+        tokenizer = "" if self.tokenizer_folder is None else self._vocabulary.sha256
+        facts = {"language_model": self.weights_sha256, "tokenizer": tokenizer}
         return {name: value for name, value in facts.items() if value}
 
     def to_dict(self) -> dict:
         """What a checkpoint keeps: enough to build it again and load its own weights."""
-        kept = {"architecture": self.architecture, "name": self.name, "settings": self.settings, "absent": list(self.absent)}
-        kept |= {"unembeds": self.unembeds}
-        return kept | {"identity": self.identity}
+        fields = ("architecture", "name", "settings", "absent", "unembeds", "identity")
+        return {name: getattr(self, name) for name in fields}
 
     @classmethod
     def from_dict(cls, kept: dict) -> "Language":
         try:
-            settings, absent = dict(kept["settings"]), tuple(kept["absent"])
-            return cls(kept["architecture"], kept["name"], settings, absent=absent, unembeds=kept["unembeds"])
+            kept = {"absent": list(map(int, kept["absent"])), "unembeds": bool(kept["unembeds"]), "identity": dict(kept["identity"])} | kept
+            return cls(kept["architecture"], kept["name"], dict(kept["settings"]), kept=kept)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the checkpoint's language model is not described ({error}); copy the folder again") from error
 
@@ -94,19 +111,8 @@ class Language:
         import torch
 
         bias = torch.zeros(vocabulary_size)
-        bias[list(self.absent)] = -torch.inf
+        bias[self.absent] = -torch.inf
         return bias
-
-    def tensors(self) -> dict:
-        """The weights under Hugging Face's names, rows in the order of our ids; read once."""
-        if self._tensors is None:
-            self._tensors = _read(self)
-            self.unembeds = _has_own_unembedding(self._tensors)
-        return self._tensors
-
-    def forget_weights(self) -> None:
-        """They are in the model now."""
-        self._tensors = None
 
 
 def locate_language(config: RunConfig, weights: str = "pretrained", fetch: bool = True) -> Language | None:
@@ -201,8 +207,7 @@ def _weight_files(folder: Path) -> list[Path]:
 def _hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in _weight_files(folder):
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 
@@ -222,19 +227,12 @@ def _read(language: Language) -> dict:
     state = {name.removeprefix("transformer."): tensor.float() for name, tensor in state.items()}
     if "shared.weight" not in state and "decoder.embed_tokens.weight" in state:
         state["shared.weight"] = state["decoder.embed_tokens.weight"]
-    rows = torch.tensor(language.lm_ids)
+    rows = torch.tensor(language.vocabulary().lm_ids)
     for name in ("wte.weight", "shared.weight", "lm_head.weight"):
         if name in state:
             found = state[name].index_select(0, rows.clamp_min(0))
             state[name] = found.masked_fill((rows < 0).unsqueeze(1), 0.0)
     return state
-
-
-def _has_own_unembedding(tensors: dict) -> bool:
-    import torch
-
-    embedding = tensors.get("shared.weight", tensors.get("wte.weight"))
-    return "lm_head.weight" in tensors and not torch.equal(tensors["lm_head.weight"], embedding)
 
 
 def gpt2_model(language: Language, vocabulary_size: int, dropout: float):
@@ -246,7 +244,9 @@ def gpt2_model(language: Language, vocabulary_size: int, dropout: float):
     ends = {"bos_token_id": None, "eos_token_id": None}  # of its own vocabulary
     model = GPT2Model(GPT2Config(**own, **drops, **ends, vocab_size=vocabulary_size, use_cache=False))
     if language.weights_folder is not None:
-        _load(model, {n: t for n, t in language.tensors().items() if n != "lm_head.weight"}, language)
+        if language.unembeds:
+            raise BadInput(f"{language.weights_folder}: its output matrix is not its embedding's, as GPT-2's is; give a plain gpt2")
+        _load(model, {n: t for n, t in language.tensors.items() if n != "lm_head.weight"}, language)
     return model
 
 
@@ -260,8 +260,8 @@ def t5_decoder(language: Language, vocabulary_size: int, dropout: float):
     settings = T5Config(**own, num_layers=1, dropout_rate=dropout, vocab_size=vocabulary_size, use_cache=False)
     stack = T5ForConditionalGeneration(settings).decoder
     if language.weights_folder is not None:
-        tensors = {n.removeprefix("decoder."): t for n, t in language.tensors().items() if n.startswith("decoder.")}
-        _load(stack, tensors | {"embed_tokens.weight": language.tensors()["shared.weight"]}, language)
+        tensors = {n.removeprefix("decoder."): t for n, t in language.tensors.items() if n.startswith("decoder.")}
+        _load(stack, tensors | {"embed_tokens.weight": language.tensors["shared.weight"]}, language)
     return stack
 
 

@@ -4,6 +4,7 @@ All of them step with caches through `captioning.image_attention`: no past word 
 by its beams and captions. Hugging Face's and torch's own modules hold the weights; tests compare with their own forward passes.
 """
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -31,25 +32,25 @@ class TransformerDecoder(Decoder):
     attention_dropout = 0.0
     extra_tokens = 0  # of the image's part, that are no regions
 
+    @abstractmethod
     def tokens_of_image(self, regions: Tensor) -> Tensor:
         """regions (B,R,D) -> the image's part (B,P,W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def memory_of(self, tokens: Tensor) -> list[KeysValues]:
         """The image's part (B,P,W) -> its keys and values (B,h,P,d), a layer each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, words: Tensor, position: Tensor) -> Tensor:
         """words (M,), position (M,) in the text -> (M,W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer(self, index: int, x: Tensor, look: Look) -> Tensor:
         """(M,W) -> (M,W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, x: Tensor) -> Tensor:
         """The last layer's output (M,W) -> logits (M,V)."""
-        raise NotImplementedError
 
     def relative_bias(self, distance: Tensor) -> Tensor | None:
         """distance (T,S) from a word that asks to one that is asked, 0 or below -> (h,T,S) added to the scores, None for nothing."""
@@ -57,7 +58,7 @@ class TransformerDecoder(Decoder):
 
     def _forced_bias(self, T: int) -> Tensor:
         """For all words at once: a word sees itself and what came before it."""
-        bias = causal_bias(T, T, self.device)
+        bias = causal_bias(T, self.device)
         place = torch.arange(T, device=self.device)
         relative = self.relative_bias(place - place.unsqueeze(1))
         bias = bias if relative is None else bias + relative
@@ -230,9 +231,8 @@ class T5Decoder(TransformerDecoder):
         self.unembed = nn.Linear(W, vocabulary_size, bias=False) if language.unembeds else None
         self.register_buffer("never", language.never(vocabulary_size), persistent=False)
         if self.unembed is not None and language.weights_folder is not None:
-            self.unembed.weight.data.copy_(language.tensors()["lm_head.weight"])
+            self.unembed.weight.data.copy_(language.tensors["lm_head.weight"])
         self.language_config = language.to_dict()
-        language.forget_weights()
 
     def tokens_of_image(self, regions: Tensor) -> Tensor:
         return self.norm(self.project(regions))
@@ -283,7 +283,6 @@ class Gpt2Decoder(TransformerDecoder):
         self.attention_dropout = config.dropout
         self.image_tokens = 0  # set by the subclass
         self.register_buffer("never", language.never(vocabulary_size), persistent=False)
-        language.forget_weights()
 
     def _check_context(self, image_tokens: int, config: RunConfig) -> None:
         self.image_tokens = image_tokens
@@ -301,7 +300,7 @@ class Gpt2Decoder(TransformerDecoder):
     def memory_of(self, tokens: Tensor) -> list[KeysValues]:
         B, P, W = tokens.shape
         packing = Packing(torch.full((B,), P, device=tokens.device))
-        bias = causal_bias(P, P, tokens.device) if self.image_is_causal else None
+        bias = causal_bias(P, tokens.device) if self.image_is_causal else None
         dropout = dropout_of(self.attention_dropout, self.training)
         look = Look(packing, self.heads, self.scale, bias=bias, dropout=dropout)
         x = tokens.flatten(0, 1)

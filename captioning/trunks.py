@@ -19,6 +19,7 @@ from urllib.request import getproxies
 
 from captioning import torchvision_weights
 from captioning.bad_input import BadInput
+from captioning.fingerprint import file_sha256
 
 DEMO_PREFIX = "demo_"
 FOLLOWS_SEED = "+seed"
@@ -85,13 +86,13 @@ def locate(encoder: str, pretrained: bool, weights: str = "pretrained", fetch: b
         path = demo_encoders.weights_path(encoder)
         if not path.is_file():
             raise BadInput(f"{path}: missing; make it with: python benchmarks/pretrain_demo.py --only {encoder}")
-        return TrunkSource(encoder, encoder, "demo", path, _sha256(path))
+        return TrunkSource(encoder, encoder, "demo", path, file_sha256(path))
     tag = exact_tag(encoder)
     kind = "torchvision" if tag in torchvision_weights.ENUMERATIONS else "timm"
     if weights == "none":
         return TrunkSource(encoder, tag, kind, None, "none")
     path = _find_weights(tag, weights, fetch)
-    sha256 = _sha256(path)
+    sha256 = file_sha256(path)
     if kind == "torchvision":
         torchvision_weights.check_hash(tag, path, sha256)
     return TrunkSource(encoder, tag, kind, path, sha256)
@@ -102,7 +103,7 @@ def users_file(encoder: str, weights_sha256: str = "none") -> TrunkSource:
     path, _, factory = encoder.rpartition(":")
     if not Path(path).is_file():
         raise BadInput(f"--encoder {encoder}: there is no file {path}; give path/to/file.py:factory")
-    return TrunkSource(factory, encoder, "file", None, weights_sha256, _sha256(Path(path)))
+    return TrunkSource(factory, encoder, "file", None, weights_sha256, file_sha256(path))
 
 
 def check_name(encoder: str) -> None:
@@ -377,8 +378,3 @@ def _load(trunk, source: TrunkSource, head_norm: bool) -> None:
         raise BadInput(
             f"{source.weights_path}: has {len(unexpected)} tensors {source.tag} does not know, first {unexpected[0]}; other weights?"
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,54 +12,30 @@ Ends with 0 if everything holds, 1 if anything differs, 2 if there is nothing to
 
 import argparse
 import csv
-import dataclasses
-import gzip
-import importlib
 import json
 import math
 import sys
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from benchmarks.experiments import NAMES
-from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput, run_command
 from captioning.claims_file import FILES, is_as_written, make_claims, read_claims, reports_of
-from captioning.config import NUMERICS, RunConfig, run_id
 from captioning.data import CaptionData, load_data
-from captioning.demo_encoders import GRID, card, names
-from captioning.findings import file_sha256
-from captioning.language_models import without_weights
-from captioning.pointing import BY_GRADIENTS, score_saved
+from captioning.fingerprint import file_sha256
+from captioning.pointing import score_saved
 from captioning.protocols import TOOL, score_predictions
 from captioning.published import FOLDER
+from captioning.record_facts import DAMAGED, SPLITS, check_encoder, check_facts, check_row, check_run_id, read_lines
 from captioning.records import SCHEMA, list_records, read_plan
-from captioning.systems import map_kind
 from captioning.token_rules import token_rules
-from captioning.torchvision_weights import ENUMERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-SPLITS = ("val", "test")
 TOLERANCE = 1e-9  # relative: what another processor's order of adding may change
-# How the best epoch is chosen -> the curve's column, and the record's words for it.
-SELECTED_BY = {"free": "val_bleu4_free", "published": "val_bleu4_published"}
-SELECTION = {"free": "free, greedy", "published": "published"}
 LARGE = ("checkpoint", "attention")  # files that need not be there
-_DAMAGED = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OSError,
-    EOFError,
-    zlib.error,
-)  # what reading a file of another layout ends in
-
 _EXAMPLES = """
 example                 python -m captioning.verify results/evidence --data data/flickr8k
 your own runs           python -m captioning.verify results
@@ -179,96 +155,23 @@ def _check_record(home: Path, record: dict, planned: dict, tally: Tally) -> Iter
         yield f"it is of profile {record['profile']!r} and lies in {home.name}/"
     if record["status"] == "failed":
         return
-    yield from _check_run_id(record)
+    yield from check_run_id(record)
     try:
-        yield from _check_encoder(record)
-        yield from _check_row(record, planned)
-    except (BadInput, *_DAMAGED) as error:
+        yield from check_encoder(record)
+        yield from check_row(record, planned)
+    except (BadInput, *DAMAGED) as error:
         yield f"it is not laid out as results/README.md says ({type(error).__name__}: {error})"
     files = list(_check_files(home, record, tally))
     yield from files
     if files:
         return  # what other files give says nothing of this record
     try:
-        yield from _check_facts(home, record)
+        yield from check_facts(home, record)
         yield from _check_scores(home, record, tally)
     except BadInput as error:
         yield str(error)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         yield f"its files are not laid out as results/README.md says ({type(error).__name__}: {error})"
-
-
-def _check_run_id(record: dict) -> Iterator[str]:
-    """The id is a hash of configuration, data and weights, made as for a plan of runs."""
-    numerics = record["provenance"].get("numerics")
-    if numerics != NUMERICS:
-        yield f"provenance numerics: stated {numerics!r}, this code's is {NUMERICS}: its scores were made by other code"
-        return
-    fields, stated = dataclasses.fields(RunConfig), record["config"]
-    wrong = [one.name for one in fields if one.name not in stated and not one.metadata.get("later")]
-    wrong += stated.keys() - {one.name for one in fields}
-    if wrong:
-        yield f"config: field {wrong[0]!r} is {'not known' if wrong[0] in stated else 'missing'}"
-        return
-    encoder = record["encoder"]
-    try:
-        config = RunConfig(**stated | {"beams": tuple(stated["beams"])})
-        hashes = {"weights": encoder["sha256"], "encoder_file": encoder["file_sha256"]}
-        hashes |= {"language": record.get("language_model", {}).get("identity")}
-        found = run_id(config, data=record["data"]["fingerprint"], **hashes)
-    except (BadInput, *_DAMAGED) as error:
-        yield f"run_id: cannot be made from config, data and encoder ({type(error).__name__}: {error})"
-        return
-    if (found, config.name) != (record["run_id"], record["name"]):
-        yield f"run_id: stated {record['run_id']} of {record['name']!r}, its config, data and encoder give {found} of {config.name!r}"
-
-
-def _check_encoder(record: dict) -> Iterator[str]:
-    """What the record says of its encoder is what its configuration asks for."""
-    config, encoder = record["config"], record["encoder"]
-    asked, name, tag = config["encoder"], encoder["name"], str(encoder.get("tag"))
-    own = ".py:" in asked
-    kind = "file" if own else "demo" if asked.startswith("demo_") else "torchvision" if asked in ENUMERATIONS else "timm"
-    named = asked.rpartition(":")[2] if own else asked
-    # A bare timm name stands for its default weights, which only timm knows.
-    default = kind == "timm" and "." not in asked and tag.partition(".")[0] == asked
-    facts = [
-        ("encoder name", name, named),
-        ("encoder source", encoder["source"], kind),
-        ("encoder tag", encoder.get("tag"), tag if default else named),
-        ("encoder frozen", encoder["frozen"], config["tune_from"] < 0),
-    ]
-    side = config["grid"] or (GRID[0] if kind == "demo" and not config["image_size"] else 0)
-    if side and config.get("features", "regions") == "regions":
-        facts.append(("encoder grid", encoder["grid"], [side, side]))
-    if kind != "demo":
-        facts.append(("encoder accuracy", encoder.get("accuracy"), None))
-    elif named in names() and encoder["sha256"] == card(named)["sha256"]:
-        facts.append(("encoder accuracy", encoder["accuracy"], card(named)["accuracy"]))
-    yield from _differences(facts)
-
-
-def _check_row(record: dict, planned: dict) -> Iterator[str]:
-    """A run that stands in an experiment's table under the name of one of its rows is that row: its label and, but for seed and random weights, its
-    settings. An encoder of the reader's own is in no row."""
-    config, profile = RunConfig(**record["config"] | {"beams": tuple(record["config"]["beams"])}), PROFILES.get(record["profile"])
-    said = record | planned
-    labels = said.get("labels") or dict.fromkeys(said["experiments"], said["label"])
-    for experiment in [experiment for experiment in labels if experiment in NAMES and profile and ".py:" not in config.encoder]:
-        rows = importlib.import_module(f"benchmarks.experiments.{experiment}").runs(profile)
-        for label, row in [(label, row) for label, row in rows if row.name == config.name]:
-            facts = [(f"label in {experiment}", labels[experiment], label)]
-            asked = row if config.pretrained else without_weights(row)  # --weights none
-            asked = dataclasses.replace(asked, seed=config.seed)
-            fields = [one.name for one in dataclasses.fields(RunConfig)]
-            facts += [(f"config {name} of a run called {label!r}", getattr(config, name), getattr(asked, name)) for name in fields]
-            yield from _differences(facts)
-
-
-def _differences(facts: Sequence[tuple[str, object, object]]) -> Iterator[str]:
-    for what, stated, found in facts:
-        if stated != found:
-            yield f"{what}: stated {stated!r}, found {found!r}"
 
 
 def _check_files(home: Path, record: dict, tally: Tally) -> Iterator[str]:
@@ -291,42 +194,6 @@ def _check_files(home: Path, record: dict, tally: Tally) -> Iterator[str]:
             yield f"{kind} {about['path']}: sha256 stated {about.get('sha256')}, the file's is {file_sha256(path)}"
         else:
             tally.checked["files"] += 1
-
-
-def _check_facts(home: Path, record: dict) -> Iterator[str]:
-    """What the record says of its files is what they hold: whose captions, which beams, how many images, captions, words and epochs."""
-    header, *lines = _read_lines(home / record["files"]["captions"]["path"])
-    references = _read_lines(home / record["files"]["references"]["path"])
-    curve = [json.loads(line) for line in (home / record["files"]["curve"]["path"]).read_text(encoding="utf-8").splitlines()]
-    config, about, training = record["config"], record["data"], record["training"]
-    facts = [
-        ("captions' run_id", record["run_id"], header["run_id"]),
-        ("references file", Path(record["files"]["references"]["path"]).name, header["references"]),
-        ("config beams", config["beams"], header["beams"]),
-        ("config max_words", config["max_words"], header["max_words"]),
-        # Of subwords only the record has the number.
-        ("data vocabulary", about["vocabulary"], about["vocabulary"] if header["vocabulary"] is None else len(header["vocabulary"])),
-        ("training curve", training["curve"], Path(record["files"]["curve"]["path"]).name),
-        ("training epochs", training["epochs"], len(curve)),
-        ("training curve's epochs", [line["epoch"] for line in curve], list(range(1, len(curve) + 1))),
-        ("training best_epoch", training["best_epoch"], 1 + max(range(len(curve)), key=lambda k: curve[k][SELECTED_BY[config["select"]]])),
-        ("training selection", training["selection"], f"BLEU-4, {SELECTION[config['select']]}, val"),
-    ]
-    if not config["patience"]:
-        facts.append(("config epochs", config["epochs"], len(curve)))
-    for split in SPLITS:
-        own = [line for line in references if line["split"] == split]
-        facts += [
-            (f"data images of {split}", about["images"].get(split), len(own)),
-            (f"captions' images of {split}", about["images"].get(split), sum(line["split"] == split for line in lines)),
-            (f"data captions of {split}", about["captions"].get(split), sum(len(line["tokens"]) for line in own)),
-        ]
-        pointed = [k for k, line in enumerate(line for line in lines if line["split"] == split) if "pointing" in line]
-        first = min(len(own), BY_GRADIENTS) if map_kind(config) == "gradient" else len(own)
-        if pointed:  # not only where the model points well
-            stated = len(pointed) if pointed == list(range(len(pointed))) else "others than the first"
-            facts.append((f"captions' images of {split} with pointing", stated, first))
-    yield from _differences(facts)
 
 
 def _check_scores(home: Path, record: dict, tally: Tally) -> Iterator[str]:
@@ -429,7 +296,7 @@ def _check_claims(home: Path, records: list[dict], path: Path, published: Path, 
     except BadInput as error:
         tally.show(name, [str(error)])
         return
-    except _DAMAGED as error:
+    except DAMAGED as error:
         tally.show(name, [f"the findings cannot be made again ({type(error).__name__}: {error})"])
         return
     order = [claim["id"] for claim in stated["claims"]]
@@ -461,7 +328,7 @@ def _check_tables(folder: Path, homes: Sequence[Path], reports: Path, tally: Tal
                 out = out / "evidence"
             else:
                 build_reports(folder, ROOT / "results/evidence", out)
-        except (BadInput, *_DAMAGED) as error:
+        except (BadInput, *DAMAGED) as error:
             tally.show("tables", [f"the report cannot be built again from these records ({type(error).__name__}: {error})"])
             return
         for home in homes:
@@ -551,8 +418,8 @@ def _check_references(home: Path, path: str, data: CaptionData) -> Iterator[str]
     examples = [data.examples[i] for split in SPLITS for i in data.split(split)]
     wanted = [{"id": e.image_id, "split": e.split, "tokens": list(e.captions), "raw": list(e.raw)} for e in examples]
     try:
-        lines = _read_lines(home / path)
-    except _DAMAGED as error:
+        lines = read_lines(home / path)
+    except DAMAGED as error:
         yield f"{path}: cannot be read ({error})"
         return
     for stated, found in zip_longest(lines, wanted):
@@ -597,11 +464,6 @@ def _short_value(value: object) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _read_lines(path: Path) -> list[dict]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
 
 
 if __name__ == "__main__":

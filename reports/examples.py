@@ -5,7 +5,6 @@ Reads results/<profile>/attention/<run_id>.npz, captions/<run_id>.jsonl.gz and t
 
 import base64
 import gzip
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -17,6 +16,7 @@ from captioning.atomic import atomic_write
 from captioning.attention_strip import arrange_strip, concentration, draw_tiles, load_strips
 from captioning.bad_input import BadInput
 from captioning.bleu import nltk_bleu, nltk_rows
+from captioning.fingerprint import file_sha256
 from captioning.ngrams import count_corpus
 from captioning.systems import MAP_KINDS
 
@@ -34,7 +34,7 @@ def own_file(profile_folder: Path, record: dict, kind: str) -> Path | None:
     if not path.is_relative_to(profile_folder.resolve()):
         raise BadInput(f"{record['run_id']}: its {kind} file {about['path']!r} lies outside {profile_folder.name}/; not read")
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise BadInput(f"{record['run_id']}: its {kind} file {about['path']}: {error.strerror}; run again to remake it") from None
     if about.get("sha256") and digest != about["sha256"]:

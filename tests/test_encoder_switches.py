@@ -22,11 +22,12 @@ from captioning import torchvision_weights, trunks
 from captioning.bad_input import BadInput
 from captioning.config import NUMERICS, RunConfig
 from captioning.data import load_data
+from captioning.encoder import Encoder
 from captioning.inputs import KeptRegions, Pixels, keep_regions, open_inputs, why_not_kept
 from captioning.regions import regions_key
 from captioning.trunks import Preprocessing, TrunkSource, create_trunk, exact_tag, locate
 from captioning.weight_tags import IMAGENET_1K, WEIGHTS, pretraining
-from models import Encoder, build_encoder, build_model
+from models import build_encoder, build_model
 from tests.tiny import SETTINGS, make_data
 
 ROOT = Path(__file__).resolve().parents[1]

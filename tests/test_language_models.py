@@ -104,6 +104,26 @@ def test_t5_with_an_output_matrix_of_its_own(tmp_path):
     assert torch.equal(again(regions, words), ours)
 
 
+def test_gpt2_with_an_output_matrix_of_its_own_is_refused(tmp_path):
+    """Its logits would not be the file's."""
+    gpt2_folder(tmp_path / "gpt2")
+    tensors = load_file(tmp_path / "gpt2" / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn_like(tensors["transformer.wte.weight"])
+    save_file(tensors, tmp_path / "gpt2" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match="output matrix is not its embedding's"):
+        built("prefix", tmp_path / "gpt2")
+
+
+def test_the_order_of_asking_changes_nothing(tmp_path):
+    """What a language model lacks is known without asking for its vocabulary first."""
+    gpt2_folder(tmp_path / "gpt2")
+    config = configured("sep", tmp_path / "gpt2")
+    size = len(locate_language(config).vocabulary())
+    decoder = DECODERS["sep"](D, R, size, config, locate_language(config))
+    assert torch.isinf(decoder.never).sum() == 3
+    assert decoder.language_config["absent"] == [0, 1, 3]
+
+
 def test_a_folder_is_found_where_weights_are_looked_for(tmp_path):
     gpt2_folder(tmp_path / "distilgpt2")
     config = dataclasses.replace(system_config("sep"))

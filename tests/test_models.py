@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
 from captioning.decoder_state import State
+from captioning.encoder import layer_groups
 from captioning.vocabulary import END, PAD, START
-from models import AttendDecoder, build_encoder, build_model, layer_groups
+from models import AttendDecoder, build_encoder, build_model
 
 SMALL = RunConfig(embed_dim=12, attention_dim=10, hidden_dim=14, dropout=0.0)
 FAMILIES = {

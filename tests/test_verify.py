@@ -14,7 +14,7 @@ import pytest
 import reports.build
 from benchmarks.experiments import systems
 from benchmarks.profiles import PROFILES
-from captioning import verify
+from captioning import record_facts, verify
 from captioning.bad_input import BadInput
 from captioning.claims_file import make_claims, read_claims, write_claims
 from captioning.config import RunConfig, run_id
@@ -318,9 +318,9 @@ def test_a_record_whose_id_fits_another_model(copy, config, encoder, differences
     record["encoder"] |= encoder
     reidentify(record)
     found = [
-        *verify._check_run_id(record | {"name": config.get("name", "vit")}),
-        *verify._check_encoder(record),
-        *verify._check_row(record, {}),
+        *record_facts.check_run_id(record | {"name": config.get("name", "vit")}),
+        *record_facts.check_encoder(record),
+        *record_facts.check_row(record, {}),
     ]
     assert len(found) == len(differences), found
     assert all(line.startswith(start) for line, start in zip(found, differences, strict=True)), found
@@ -334,24 +334,24 @@ def test_the_id_covers_the_language_models_weights_and_tokenizer(copy):
     config = RunConfig(**record["config"] | {"beams": tuple(record["config"]["beams"])})
     own = run_id(config, data=record["data"]["fingerprint"], weights=record["encoder"]["sha256"], language=identity)
     record |= {"run_id": own, "language_model": {"architecture": "gpt2", "name": "distilbert/distilgpt2", "identity": identity}}
-    assert not list(verify._check_run_id(record))
+    assert not list(record_facts.check_run_id(record))
     for name in identity:
         other = record | {"language_model": record["language_model"] | {"identity": identity | {name: "c" * 64}}}
-        assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in verify._check_run_id(other)] == [True]
+        assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in record_facts.check_run_id(other)] == [True]
     del record["language_model"]
-    assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in verify._check_run_id(record)] == [True]
+    assert [line.startswith(f"run_id: stated {own} of 'vit'") for line in record_facts.check_run_id(record)] == [True]
 
 
 def test_a_row_without_weights_has_no_language_model_either():
     """As --weights none makes it. With the encoder's weights but another language model it is no row."""
     label, row = next((label, row) for label, row in systems.runs(PROFILES["coco"]) if row.name == "sep")
     record = {"profile": "coco", "experiments": ["systems"], "label": label, "config": json.loads(json.dumps(dataclasses.asdict(row)))}
-    assert row.language_model and not list(verify._check_row(record, {}))
+    assert row.language_model and not list(record_facts.check_row(record, {}))
     record["config"] |= {"language_model": ""}
-    (found,) = verify._check_row(record, {})
+    (found,) = record_facts.check_row(record, {})
     assert found == f"config language_model of a run called {label!r}: stated '', found {row.language_model!r}"
     record["config"] |= {"pretrained": False}
-    assert not list(verify._check_row(record, {}))
+    assert not list(record_facts.check_row(record, {}))
 
 
 def test_the_pointing_game_is_played_on_all_images_or_by_gradients_on_the_first(copy, monkeypatch):
@@ -370,9 +370,9 @@ def test_the_pointing_game_is_played_on_all_images_or_by_gradients_on_the_first(
         captions.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in [header, *kept]).encode(), mtime=0))
         record = json.loads(one(copy, "runs/vit*.json").read_text())
         record["config"] |= {"system": system, "features": features}
-        return [line for line in verify._check_facts(home, record) if "pointing" in line]
+        return [line for line in record_facts.check_facts(home, record) if "pointing" in line]
 
-    monkeypatch.setattr(verify, "BY_GRADIENTS", 10)
+    monkeypatch.setattr(record_facts, "BY_GRADIENTS", 10)
     assert facts(lambda k: True) == facts(lambda k: False) == []  # from before the game: no line has it
     assert facts(lambda k: k < 10)[0] == "captions' images of val with pointing: stated 10, found 30"
     assert facts(lambda k: k != 4) == [
@@ -388,9 +388,9 @@ def test_the_shipped_encoders_card_says_how_well_it_knows_its_objects(copy):
     record = json.loads(one(copy, "runs/vit*.json").read_text())
     shipped = card("demo_vit")
     record["encoder"] |= {"sha256": shipped["sha256"], "accuracy": shipped["accuracy"]}
-    assert not list(verify._check_encoder(record))
+    assert not list(record_facts.check_encoder(record))
     record["encoder"]["accuracy"] = shipped["accuracy"] | {"shape": 1.0}
-    assert [line.startswith("encoder accuracy: stated ") for line in verify._check_encoder(record)] == [True]
+    assert [line.startswith("encoder accuracy: stated ") for line in record_facts.check_encoder(record)] == [True]
 
 
 def test_the_plans_labels_are_checked_for_the_tables_go_by_them(copy):
