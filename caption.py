@@ -13,13 +13,13 @@ import glob
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from captioning.bad_input import BadInput, run_command
 from captioning.config import Decode
-from captioning.systems import map_kind
+from captioning.systems import MAP_KINDS, map_kind
 
 ROOT = Path(__file__).resolve().parent
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
@@ -52,14 +52,16 @@ class Captioner:
     def caption(self, images: Sequence, decode: Decode | None = None, attend: bool = False) -> list[Caption]:
         """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode.
 
-        attend: with a map a word, of attention or, where the system's image tokens have no place, of gradients (`map_kind` says which).
+        decode: None is `Decode()`, with shorter captions where the decoder has no more positions. attend: with a map a word, of attention or,
+        where the system's image tokens have no place, of gradients (`map_kind` says which). Raises BadInput: a picture that is none, a search that
+        this model can't do.
         """
         import torch
 
         pixels = [torch.from_numpy(self.prepare(image)) for image in images]
         if not pixels:
             return []
-        pixels, decode = torch.stack(pixels).to(self.device), decode or Decode()
+        pixels, decode = torch.stack(pixels).to(self.device), decode or Decode(max_words=self.most_words())
         with torch.inference_mode():
             regions = self.model.encode(pixels)
         if not attend or self.map_kind != "gradient":
@@ -69,6 +71,11 @@ class Captioner:
         best = [found[0] for found in self._search(regions, decode, attend=False)]
         maps = gradient_maps(self.model, pixels, [(i, h.words, range(len(h.words))) for i, h in enumerate(best)])
         return [self._caption(h, of_pieces) for h, of_pieces in zip(best, maps, strict=True)]
+
+    def most_words(self, wanted: int = Decode.max_words) -> int:
+        """wanted, or as many words as the decoder has positions for."""
+        longest = self.model.decoder.longest
+        return wanted if longest is None else min(wanted, longest)
 
     @property
     def map_kind(self) -> str:
@@ -84,6 +91,8 @@ class Captioner:
 
         if decode.beam > len(self.vocabulary):
             raise BadInput(f"--beam {decode.beam}: wider than the vocabulary of {len(self.vocabulary)} words; choose a smaller beam")
+        if self.most_words(decode.max_words) < decode.max_words:
+            raise BadInput(f"--max-words {decode.max_words}: this captioner has positions for {self.most_words(decode.max_words)}")
         with seeded(decode.seed, self.device):
             return search(self.model.decoder, regions.to(self.device), decode, attend)
 
@@ -188,9 +197,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--img", nargs="+", metavar="PHOTO", required=True, help="files, folders or patterns like 'photos/*.jpg'")
     parser.add_argument("--beam", type=int, default=5, help="beam width; 1 is greedy (default 5)")
     parser.add_argument("--checkpoint", metavar="DIR", help="a folder train.py wrote (default: the best one found)")
-    parser.add_argument("--attention", metavar="F.png", help="draw where the model looked at each word (one photo)")
+    parser.add_argument(
+        "--attention", metavar="F.png", help="draw each word's map (one photo): attention, or gradients where a system has none"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects: image, caption, score, words, checkpoint")
-    parser.add_argument("--max-words", type=int, default=50, help="longest caption (default 50)")
+    parser.add_argument("--max-words", type=int, help=f"longest caption (default {Decode.max_words}, or what the model can say)")
     parser.add_argument("--length-penalty", type=float, default=0.0, help="divide scores by length to this power (default 0: not at all)")
     parser.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no n-gram of N words twice (default 0: off)")
     parser.add_argument("--ban-unk", action="store_true", help="never say <unk>")
@@ -212,7 +223,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> int:
     options = parse_arguments()
-    decode = Decode(options.beam, options.max_words, options.length_penalty, options.no_repeat_ngram, options.ban_unk)
+    at_most = Decode.max_words if options.max_words is None else options.max_words
+    decode = Decode(options.beam, at_most, options.length_penalty, options.no_repeat_ngram, options.ban_unk)
     files = find_images(options.img)
     if options.attention and len(files) > 1:
         raise BadInput(f"--attention draws one photo's strip, --img names {len(files)}; give one")
@@ -220,6 +232,8 @@ def main() -> int:
         raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
     folder = Path(options.checkpoint) if options.checkpoint else default_checkpoint()
     captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations)
+    if options.max_words is None:
+        decode = replace(decode, max_words=captioner.most_words())
     if options.attention and captioner.map_kind == "even":
         raise BadInput(f"--attention {options.attention}: {folder} has no attention, every word sees the mean region; leave the option out")
     data = captioner.description["data"]["name"]
@@ -244,7 +258,7 @@ def main() -> int:
             if not options.json:
                 print(caption.text if len(files) == 1 else f"{file}: {caption.text}", flush=True)
             if options.attention:
-                _draw(options.attention, pixels, caption)
+                _draw(options.attention, pixels, caption, captioner.map_kind)
     if options.json:
         print(json.dumps(done, indent=1, ensure_ascii=False))
     for reason in broken:
@@ -258,11 +272,11 @@ def _picture(pixels):
     return Image.fromarray(pixels)
 
 
-def _draw(path: str, pixels, caption: Caption) -> None:
+def _draw(path: str, pixels, caption: Caption, kind: str) -> None:
     from captioning.atomic import atomic_write
     from captioning.attention_strip import draw_strip
 
-    strip = draw_strip(_picture(pixels), caption.words, caption.attention)
+    strip = draw_strip(_picture(pixels), caption.words, caption.attention, title=MAP_KINDS[kind])
     with atomic_write(path, "wb") as file:
         strip.save(file, format=STRIP_KINDS[Path(path).suffix.lower()])
 

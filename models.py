@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioning.attention_lstm import AttentionLSTM, choose, lay_out, locate_weights
+from captioning.attention_lstm import AttentionLSTM, choose, lay_out, locate_weights, score_regions
 from captioning.config import RunConfig
 from captioning.decoder_state import Decoder, Forced, State, captions_in_turn
 from captioning.encoder import Encoder
@@ -22,7 +22,7 @@ from captioning.transformer_decoders import CrossDecoder, PrefixDecoder, SepDeco
 from captioning.trunks import IMAGENET_MEAN, IMAGENET_STD, TrunkSource, create_trunk, locate
 from captioning.vocabulary import PAD
 
-ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh}
+ACTIVATIONS = {"relu": torch.relu_, "tanh": torch.tanh_}  # in place: what they get is read by nobody else
 
 
 class AdditiveAttention(nn.Module):
@@ -43,8 +43,10 @@ class AdditiveAttention(nn.Module):
     def forward(self, hidden: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
         """hidden (B*K,H) -> attention (B,K,R)."""
         _, keys = memory
-        query = self.query(hidden).view(len(keys), -1, 1, keys.shape[-1])  # (B, K, 1, A)
-        return self.score(self.activation(keys.unsqueeze(1) + query)).squeeze(-1).softmax(-1)
+        query = self.query(hidden).view(len(keys), -1, keys.shape[-1])  # (B, K, A)
+        if not torch.is_grad_enabled() and keys.dtype == query.dtype:
+            return score_regions(keys, query, self.score.weight.squeeze(0), self.activation).softmax(-1)
+        return self.score(self.activation(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(-1).softmax(-1)
 
     def look(self, weights: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
         """weights (B,K,R) -> context (B,K,D)."""

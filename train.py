@@ -48,7 +48,7 @@ class Where:
     data: str = "demo"
     """Data folder, its JSON, or demo for the project's drawn scenes."""
     weights: str = "pretrained"
-    """Encoder weights: pretrained (by name), none, a file or a folder."""
+    """Weights of encoder and language model: pretrained (by name), none, a folder (of both), a file (the encoder's)."""
     out: str = ""
     """Checkpoint folder; default trained/<run_id>."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -152,16 +152,13 @@ class Training:
         self.images_seen = 0  # by this call
 
     def _make_vocabulary(self, language):
-        """The language model's own tokens, else words of the data set. Raises BadInput: selection by a score that subwords don't have."""
-        config = self.config
+        """The language model's own tokens, else words of the data set."""
         vocabulary = language.vocabulary() if language is not None else None
-        if vocabulary is None:
-            rule = SPLITS if config.vocabulary == "all" else ("train",)
-            counted = (c for split in rule for i in self.data.split(split) for c in self.data.examples[i].captions)
-            return Vocabulary.build(counted, config.minimum_count)
-        if config.select == "published":
-            raise BadInput("--select published: a system with subwords has no words under teacher forcing; use --select free")
-        return vocabulary
+        if vocabulary is not None:
+            return vocabulary
+        rule = SPLITS if self.config.vocabulary == "all" else ("train",)
+        counted = (c for split in rule for i in self.data.split(split) for c in self.data.examples[i].captions)
+        return Vocabulary.build(counted, self.config.minimum_count)
 
     def _ids(self, *splits: str) -> CaptionIds:
         indices = [i for split in splits for i in self.data.split(split)]

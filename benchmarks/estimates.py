@@ -38,6 +38,11 @@ def minutes_of(run: Run, records: Sequence[dict], profile: Profile) -> float:
     return statistics.median(seconds) / 60 if seconds else profile.minutes if run.config.frozen else profile.tuned_minutes
 
 
+def longest_first(missing: Sequence[Run], records: Sequence[dict], profile: Profile) -> list[Run]:
+    """So that no long run is left alone at the end; runs that take the same keep their order."""
+    return sorted(missing, key=lambda run: -minutes_of(run, records, profile))
+
+
 def like(run: Run, records: Sequence[dict]) -> list[dict]:
     """Finished records that tell what a run will take: of the same row, else of the same kind."""
     measured = [record for record in records if record["status"] == "finished"]

@@ -48,11 +48,15 @@ class Place:
 
 def execute(run: Run, place: Place, data) -> None:
     """Do what is still to do of this run and write its record. data: the loaded data set."""
+    import torch
+
     from captioning.data import load_data
     from train import Where, train
 
     if run.problem:
         raise BadInput(run.problem)
+    if place.threads:  # also where only predictions are left to do: with other threads sums are rounded elsewhere
+        torch.set_num_threads(place.threads)
     if not run.config.restval:
         data = load_data(place.data, restval=False)
     checkpoint = place.folder / "checkpoints" / run.run_id
@@ -263,9 +267,9 @@ def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
 def captions_per_second(captioner, data, images: int = 32) -> float:
     """Images a second from pixels to text at beam 5, in one batch, after a warm-up."""
     pictures = _as_images([captioner.prepare(data.open_image(i)) for i in data.split("val")[:images]])
-    captioner.caption(pictures[:2], Decode())
+    captioner.caption(pictures[:2])
     begun = time.monotonic()
-    captioner.caption(pictures, Decode())
+    captioner.caption(pictures)
     return len(pictures) / (time.monotonic() - begun)
 
 
@@ -335,7 +339,7 @@ def make_record(run: Run, place: Place, data, captioner, found, checkpoint, pred
             "images_per_second": round(speed, 2),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             **_gpu_memory(captioner.device),
-            "device": _device_name(captioner.device),
+            "device": device_name(captioner.device),
             "threads": place.threads,
         },
         "provenance": {"command": f"{place.command} {_this_run(run)}", **commit(), "versions": versions(), "numerics": NUMERICS},
@@ -399,11 +403,12 @@ def _gpu_memory(device) -> dict:
     return {"gpu_peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20)}
 
 
-def _device_name(device) -> str:
+def device_name(device) -> str:
+    """A device in words, as records keep it."""
     if device.type == "cuda":
         import torch
 
-        return f"cuda: {torch.cuda.get_device_name(device)}"
+        return f"cuda: {torch.cuda.getdevice_name(device)}"
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -98,6 +98,10 @@ def main() -> int:
     for problem in problems:
         print(f"run_all.py: {problem}", file=sys.stderr)
     describe(plan, missing, profile, data)
+    if not options.budget:  # with one, what is worth most comes first: the plan's order
+        from benchmarks.estimates import longest_first
+
+        missing = longest_first(missing, records, profile)
     if missing:
         print(say_cost(missing, records, profile, data, options))
     if options.dry_run:

@@ -278,10 +278,21 @@ def _through_relu(gradient: Tensor, value: Tensor, out: Tensor) -> Tensor:
 PART_BYTES = 2**21  # of keys + query at once on a CPU: what its caches hold
 
 
+def score_regions(keys: Tensor, query: Tensor, score: Tensor, activation) -> Tensor:
+    """score . activation(keys + query), without gradients: keys (B,R,A), query (B,K,A), score (A,), an activation in place -> (B,K,R)."""
+    parts = _slices(keys, len(keys), query.shape[1])
+    scratch = keys.new_empty((parts[0].stop - parts[0].start) * query.shape[1] * keys[0].numel())
+    return _joined([activation(_add(keys[part], query[part], scratch)) @ score for part in parts])
+
+
 def _parts(keys: Tensor, block: Block) -> list[slice]:
     """The groups of a block, so many at once."""
-    most = max(1, PART_BYTES // (block.width * keys[0].nbytes)) if keys.device.type == "cpu" else block.groups
-    return [slice(first, min(first + most, block.groups)) for first in range(0, block.groups, most)]
+    return _slices(keys, block.groups, block.width)
+
+
+def _slices(keys: Tensor, groups: int, width: int) -> list[slice]:
+    most = max(1, PART_BYTES // (width * keys[0].nbytes)) if keys.device.type == "cpu" else groups
+    return [slice(first, min(first + most, groups)) for first in range(0, groups, most)]
 
 
 def _scratch(keys: Tensor, blocks: list[Block], parts: list[list[slice]]) -> Tensor:

@@ -68,9 +68,11 @@ class CaptionIds:
 
 
 def pad_with_end(batch: Batch) -> Batch:
-    """The batch with its shorter captions filled up with end tokens to its longest: all have that length, and the loss counts every fill."""
-    longest = batch.lengths.max(initial=0)
-    return batch._replace(words=np.where(batch.words == PAD, END, batch.words), lengths=np.full_like(batch.lengths, longest))
+    """The batch as the published `prefix` system has it: captions without an end token of their own, the shorter ones filled up with end tokens to
+    the longest. All have its length, and the loss counts every fill: the longest alone learns no end."""
+    longest = max(batch.lengths.max(initial=0) - 1, 1)  # of captions without any word one end stays, else there would be nothing to learn
+    words = np.where(batch.words == PAD, END, batch.words)[:, : longest + 1]
+    return batch._replace(words=words, lengths=np.full_like(batch.lengths, longest))
 
 
 def epoch_batches(captions: CaptionIds, config: RunConfig, epoch: int) -> list[np.ndarray]:

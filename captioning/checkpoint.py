@@ -21,6 +21,7 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
 from captioning.subwords import FILE, Subwords
+from captioning.systems import SYSTEMS
 from captioning.vocabulary import Vocabulary
 
 SCHEMA = 1
@@ -187,6 +188,8 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
         source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, stated["weights_sha256"], stated["file_sha256"])
     else:
         source = locate(stated["tag"], config.pretrained, weights)
+    if SYSTEMS[config.system].architecture and "language_model" not in description:
+        raise BadInput(f"{folder}: config.json has no 'language_model', which {config.system} needs; copy the folder again")
     language = {"language": description["language_model"]} if "language_model" in description else {}
     model = build_model(config, len(vocabulary), source=source, **language)
     _load_tensors(model, tensors, folder, stated["stored"])

@@ -15,9 +15,16 @@ from captioning.bad_input import BadInput, at_least, flag, one_of
 NUMERICS = 1
 
 
-def later(default):
-    """A field that came after records existed. At its default, which must mean what was done before it came, `run_id` leaves it out."""
-    return dataclasses.field(default=default, metadata={"later": True})
+LANGUAGE = ("t5", "prefix", "sep")  # systems with a language model
+TRANSFORMERS = (*LANGUAGE, "transformer")
+
+
+def later(default, of: tuple[str, ...] = ()):
+    """A field that came after records existed. At its default, which must mean what was done before it came, `run_id` leaves it out.
+
+    of: the systems that it is a setting of (none: of all); in another it is refused unless it stands at its default.
+    """
+    return dataclasses.field(default=default, metadata={"later": True, "of": of})
 
 
 @dataclass(frozen=True)
@@ -88,58 +95,59 @@ class RunConfig:
     """-1: frozen encoder. 0: all of it learns. k: its layer groups from the k-th on learn (timm's own grouping)."""
     encoder_lr: float = 1e-5
 
-    attention: Literal["soft", "hard", "none"] = later("soft")
+    attention: Literal["soft", "hard", "none"] = later("soft", of=("attend",))
     """soft: the expected region. hard: one sampled region a word, learnt by REINFORCE. none: the mean region, the control."""
-    activation: Literal["relu", "tanh"] = later("relu")
+    activation: Literal["relu", "tanh"] = later("relu", of=("attend",))
     """Of the attention's scores. relu: the paper. tanh: arXiv:1502.03044."""
-    gate: Literal["vector", "scalar"] = later("vector")
+    gate: Literal["vector", "scalar"] = later("vector", of=("attend",))
     """Of the context: one per feature (the paper), or one (arXiv:1502.03044)."""
-    output: Literal["simple", "deep"] = later("simple")
+    output: Literal["simple", "deep"] = later("simple", of=("attend",))
     """simple: words from the hidden state alone (the paper). deep: from state, context and last word too (arXiv:1502.03044 eq. 7)."""
+    # Of attend (embed_dim of prefix too), and yet not refused elsewhere: rows of the other systems keep those of the row they are made from.
     embed_dim: int = 512
     attention_dim: int = 512
     hidden_dim: int = 512
     dropout: float = 0.5
-    """Before the vocabulary projection."""
-    reinforce_weight: float = later(0.1)
+    """attend: before the vocabulary projection. The others: in every layer of the decoder, on its attention too."""
+    reinforce_weight: float = later(0.1, of=("attend",))
     """hard: weight of the REINFORCE term beside the cross-entropy."""
-    reinforce_scale: Literal["words", "captions", "none"] = later("words")
+    reinforce_scale: Literal["words", "captions", "none"] = later("words", of=("attend",))
     """hard: the term's sum over a batch is divided by its words, as the cross-entropy is, by its captions, or not at all (its released code)."""
-    reward: Literal["sum", "mean"] = later("sum")
+    reward: Literal["sum", "mean"] = later("sum", of=("attend",))
     """hard: a caption's log-likelihood summed over its words (arXiv:1502.03044), or their mean (its released code)."""
-    entropy_weight: float = later(0.002)
+    entropy_weight: float = later(0.002, of=("attend",))
     """hard: weight of the entropy of the attention, which keeps it from settling too early."""
-    baseline_decay: float = later(0.9)
+    baseline_decay: float = later(0.9, of=("attend",))
     """hard: the baseline is so much of itself and the rest of the batch's mean reward; it starts from 0 and never knows the current batch."""
-    expected_share: float = later(0.5)
+    expected_share: float = later(0.5, of=("attend",))
     """hard: how often the expected region is used in training in place of a sampled one."""
-    expected_per: Literal["image", "batch"] = later("image")
+    expected_per: Literal["image", "batch"] = later("image", of=("attend",))
     """hard: that is drawn for each image (arXiv:1502.03044), or once for the batch (its released code; once for each part of it, where
     several processes or a small device share it)."""
-    locations: Literal["expected", "sample", "argmax"] = later("expected")
+    locations: Literal["expected", "sample", "argmax"] = later("expected", of=("attend",))
     """hard, when captioning: the expected region (arXiv:1502.03044's released code), a sampled one, or the likeliest."""
 
-    features: Literal["regions", "vector"] = later("regions")
+    features: Literal["regions", "vector"] = later("regions", of=("t5", "prefix"))
     """What the decoder sees of an image: its regions, or the one vector that the encoder's classifier would see (t5, prefix)."""
-    language_model: str = later("")
+    language_model: str = later("", of=LANGUAGE)
     """t5, prefix, sep: a pretrained one, by its Hugging Face name or as a folder. Empty: a random one of `layers`, `heads` and `width`."""
-    tokenizer: str = later("")
+    tokenizer: str = later("", of=LANGUAGE)
     """Empty: the language model's own, or, where that is random, words of the training captions. Else a folder with tokenizer files."""
-    layers: int = later(6)
-    """transformer, and random language models."""
-    heads: int = later(8)
-    width: int = later(512)
-    projection_dim: int = later(0)
+    layers: int = later(6, of=TRANSFORMERS)
+    """transformer, and random language models; a named one has sizes of its own."""
+    heads: int = later(8, of=TRANSFORMERS)
+    width: int = later(512, of=TRANSFORMERS)
+    projection_dim: int = later(0, of=LANGUAGE)
     """t5, prefix, sep: hidden width of the projection from the image to the language model's width; 0 is that width itself."""
-    projection_norm: bool = later(False)
+    projection_norm: bool = later(False, of=("t5",))
     """t5: a LayerNorm behind the projection."""
-    prefix_length: int = later(5)
+    prefix_length: int = later(5, of=("prefix",))
     """prefix: tokens made of one image."""
-    refiner_layers: int = later(2)
+    refiner_layers: int = later(2, of=("prefix",))
     """prefix: layers of the Transformer encoder that refines the prefix; 0 is none."""
-    mask: Literal["image", "causal"] = later("image")
+    mask: Literal["image", "causal"] = later("image", of=("sep",))
     """sep. image: regions and [SEP] see each other fully. causal: a token sees what stands before it."""
-    separator: bool = later(True)
+    separator: bool = later(True, of=("sep",))
     """sep: a learned [SEP] between regions and text."""
 
     teacher_forcing: Literal["always", "never", "linear", "inverse-sigmoid", "exponential"] = later("always")
@@ -172,21 +180,22 @@ class RunConfig:
     """cosine: to 0 over all epochs after `warmup_steps`. plateau: x0.8 after 8 epochs without a better validation score (the paper)."""
     warmup_steps: int = 0
     padding: Literal["masked", "end"] = later("masked")
-    """end: shorter captions are filled up with end tokens to the batch's longest, and those are learnt (the published `prefix` system)."""
+    """end: captions get no end token of their own; shorter ones are filled up with end tokens to the batch's longest, and those are learnt
+    (the published `prefix` system)."""
     clip_norm: float = 5.0
     """Gradients are scaled to at most this norm; 0 is off."""
     clip_value: float = later(0.0)
     """Gradients are cut element by element to plus or minus this (the paper's code: 5); 0 is off."""
-    penalty_weight: float = 1.0
+    penalty_weight: float = dataclasses.field(default=1.0, metadata={"of": ("attend",)})
     """Weight of the attention penalty (doubly stochastic attention, arXiv:1502.03044 eq. 14)."""
-    penalty_over: Literal["mean", "sum"] = later("mean")
+    penalty_over: Literal["mean", "sum"] = later("mean", of=("attend",))
     """The penalty's mean over regions (the paper's code), so that its weight falls with the grid, or their sum (arXiv:1502.03044)."""
     augment: Literal["none", "crop", "crop-colour-flip"] = "none"
     """Seeded by (seed, epoch, image). Needs the encoder at every step, so regions are not kept."""
     patience: int = 0
     """Stop after this many epochs without a better validation score; 0 trains all epochs."""
     select: Literal["free", "published"] = "free"
-    """Checkpoint selection by validation BLEU-4: free (greedy) or published (teacher-forced argmax)."""
+    """Checkpoint selection by validation BLEU-4: free (greedy) or published (teacher-forced argmax; attend and transformer)."""
     precision: Literal["fp32", "bf16"] = "fp32"
 
     beams: tuple[int, ...] = (1, 3, 5)
@@ -227,29 +236,53 @@ class RunConfig:
         self._check_system()
 
     def _check_system(self) -> None:
-        language = self.system in ("t5", "prefix", "sep")
-        if self.language_model and not language:
-            raise BadInput(
-                f"--language-model {self.language_model}: {self.system} has none; leave it out, or choose --system t5, prefix or sep"
-            )
+        self._refuse_settings_of_others()
         if self.system == "prefix" and self.features != "vector":
             raise BadInput("--system prefix makes its prefix of one vector: --features vector")
-        if self.system in ("attend", "sep", "transformer") and self.features != "regions":
-            raise BadInput(f"--features {self.features}: {self.system} reads regions; use --features regions, or --system t5 or prefix")
         if self.system != "attend" and not self.language_model and self.width % self.heads:
             raise BadInput(f"--width {self.width}: not divisible by --heads {self.heads}")
-        if self.system != "attend" and self.attention != "soft":
-            raise BadInput(f"--attention {self.attention}: of --system attend only; leave it out")
+        if self.select == "published" and self.system in LANGUAGE:
+            # Words leave by the rows they came in by, so that at first the likeliest next word is the one just fed: the reference, one place late.
+            raise BadInput(
+                f"--select published: {self.system} begins by repeating the words it is fed, which scores high teacher-forced; use --select free"
+            )
+
+    def _refuse_settings_of_others(self) -> None:
+        """What would change nothing but the run id is refused."""
+        for field in dataclasses.fields(self):
+            value, systems = getattr(self, field.name), field.metadata.get("of")
+            said = [field.default, *([0.0] if field.name == "penalty_weight" else [])]
+            if systems and self.system not in systems and value not in said:
+                raise BadInput(
+                    f"{_given(field.name, value)}: a setting of --system {', '.join(systems)}, not of {self.system}; leave it out"
+                )
+        if not self.language_model:
+            return
+        from captioning.systems import SYSTEMS  # which stands on this module
+
+        for name in ("layers", "heads", "width"):
+            value, full = getattr(self, name), SYSTEMS[self.system].settings[name]
+            if value not in (full, getattr(RunConfig, name)):
+                raise BadInput(
+                    f'{_given(name, value)}: {self.language_model} has sizes of its own; leave it out, or add --language-model ""'
+                )
 
     @property
     def frozen(self) -> bool:
         return self.tune_from < 0
 
 
+def _given(field: str, value) -> str:
+    """A setting as it stands on the command line."""
+    if isinstance(value, bool):
+        return flag(field) if value else flag(f"no_{field}")
+    return f"{flag(field)} {value}"
+
+
 def run_id(config: RunConfig, *, data: str, weights: str, encoder_file: str = "", language: dict | None = None) -> str:
     """`name-seed-hash`: the hash covers the settings, the data fingerprint, the hash of the weights and of a user's encoder file, and NUMERICS.
 
-    language: hashes of a language model's weights and tokenizer, where it has some (captioning.language_models).
+    language: of a language model, hashes of its weights and tokenizer and the settings of its folder (`Language.identity`).
 
     Time, paths, device and worker count are not in it: the same run elsewhere has the same id. Nor is a field that came later and stands at
     its default, so that records from before it keep their ids.

@@ -50,6 +50,8 @@ class Decoder(nn.Module, ABC):
 
     has_places = True
     """Attention over places of the image. Without, a map is made from gradients (captioning.saliency)."""
+    longest: int | None = None
+    """The most words that `step` can say; None: any number."""
 
     @abstractmethod
     def start(self, regions: Tensor):

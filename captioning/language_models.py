@@ -5,33 +5,32 @@ the order of `Subwords.lm_ids` when its weights are read; a token that it lacks 
 code of a model's folder runs.
 """
 
+import contextlib
 import functools
 import hashlib
-import json
-import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig
 from captioning.fingerprint import file_sha256
+from captioning.language_settings import read_config, used_settings
 from captioning.systems import SYSTEMS
+from captioning.vocabulary import END
 
-FILES = (
-    "config.json",
-    "model.safetensors",
-    "*.safetensors.index.json",
-    "model-*.safetensors",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-)
+WEIGHTS = ("model.safetensors", "model-*.safetensors", "*.safetensors.index.json")
+FILES = ("config.json", *WEIGHTS, "tokenizer.json", "vocab.json", "merges.txt")
 CONTEXT = 1024  # positions of a random GPT-2, as its own
+EMBEDDINGS = {"gpt2": ("wte.weight",), "t5": ("shared.weight", "decoder.embed_tokens.weight")}
+END_ID = {"gpt2": 50256, "t5": 1}  # where config.json does not state eos_token_id
+# Masks kept as tensors, and a bias of T5's first files that nothing reads: transformers leaves them out too.
+UNREAD = re.compile(r"h\.\d+\.attn\.(masked_)?bias|block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight")
 
 
 @dataclass(frozen=True)
 class Language:
-    """A language model before it is built. settings: Hugging Face's own configuration, as a dict.
+    """A language model before it is built. settings: those of Hugging Face's own configuration that are used.
 
     weights_sha256: of the weight files, "" for random ones. tokenizer_folder: None where the captioner's words are its tokens. kept: what a
     checkpoint kept of it (`to_dict`), in place of folders.
@@ -54,13 +53,38 @@ class Language:
         from captioning.subwords import from_folder
 
         found = from_folder(self.tokenizer_folder, self.architecture)
-        rows = self.settings["vocab_size"] if self.weights_folder is not None else math.inf
-        if max(found.lm_ids) >= rows:
-            raise BadInput(
-                f"{self.tokenizer_folder}: the tokenizer has the token {max(found.lm_ids)}, the weights of {self.name} only {rows} rows; "
-                "give the tokenizer that belongs to them"
-            )
+        misfit = "" if self.weights_folder is None else self._misfit(found)
+        if misfit:
+            raise BadInput(f"{self.tokenizer_folder}: {misfit}; give the tokenizer that belongs to them")
         return found
+
+    def _misfit(self, found) -> str:
+        """Why a tokenizer's ids are not the rows of the weights; "" where nothing speaks against it."""
+        from captioning.subwords import from_folder
+
+        if max(found.lm_ids) >= self.rows:
+            return f"the tokenizer has the token {max(found.lm_ids)}, the weights of {self.name} only {self.rows} rows"
+        if self.tokenizer_folder == self.weights_folder:
+            return ""
+        try:
+            own = from_folder(self.weights_folder, self.architecture).lm_vocabulary
+        except BadInput:  # no tokenizer lies beside the weights, or none that can be read
+            stated, end = read_config(self.weights_folder).get("eos_token_id", END_ID[self.architecture]), found.lm_ids[END]
+            fits = stated is None or end in (stated if isinstance(stated, list) else [stated])
+            return "" if fits else f"its end token is {end}, eos_token_id of the weights of {self.name} is {stated}"
+        moved = [token for token, i in found.lm_vocabulary.items() if own.get(token) != i]
+        return f"the token {moved[0]!r} has another id than in the tokenizer beside the weights of {self.name}" if moved else ""
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """Tokens that the weights of the folder have a row for, by the headers of the files."""
+        for path in _weight_files(self.weights_folder):
+            with _reading(path) as tensors:
+                shapes = {n.removeprefix("transformer."): tensors.get_slice(n).get_shape() for n in tensors.keys()}  # noqa: SIM118
+            for name in EMBEDDINGS[self.architecture]:
+                if len(shapes.get(name, [])) == 2:
+                    return shapes[name][0]
+        raise BadInput(f"{self.weights_folder}: its weights have no {EMBEDDINGS[self.architecture][0]} (V,W); fetch them again")
 
     @functools.cached_property
     def tensors(self) -> dict:
@@ -90,7 +114,8 @@ class Language:
         if self.kept:
             return self.kept["identity"]
         tokenizer = "" if self.tokenizer_folder is None else self._vocabulary.sha256
-        facts = {"language_model": self.weights_sha256, "tokenizer": tokenizer}
+        settings = {} if self.weights_folder is None else self.settings  # those of a random one follow from RunConfig
+        facts = {"language_model": self.weights_sha256, "language_settings": settings, "tokenizer": tokenizer}
         return {name: value for name, value in facts.items() if value}
 
     def to_dict(self) -> dict:
@@ -101,8 +126,9 @@ class Language:
     @classmethod
     def from_dict(cls, kept: dict) -> "Language":
         try:
-            kept = {"absent": list(map(int, kept["absent"])), "unembeds": bool(kept["unembeds"]), "identity": dict(kept["identity"])} | kept
-            return cls(kept["architecture"], kept["name"], dict(kept["settings"]), kept=kept)
+            kept = kept | {"absent": list(map(int, kept["absent"])), "unembeds": bool(kept["unembeds"]), "identity": dict(kept["identity"])}
+            settings = used_settings(kept["architecture"], dict(kept["settings"]), "the checkpoint's language model")
+            return cls(kept["architecture"], str(kept["name"]), settings, kept=kept)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the checkpoint's language model is not described ({error}); copy the folder again") from error
 
@@ -110,6 +136,9 @@ class Language:
         """(V,) what is added to the logits: -inf at tokens that the language model does not have."""
         import torch
 
+        wrong = [i for i in self.absent if i == END or not 0 <= i < vocabulary_size]
+        if wrong:
+            raise BadInput(f"the checkpoint's language model lacks the token {wrong[0]} of {vocabulary_size}; copy the folder again")
         bias = torch.zeros(vocabulary_size)
         bias[self.absent] = -torch.inf
         return bias
@@ -126,9 +155,15 @@ def locate_language(config: RunConfig, weights: str = "pretrained", fetch: bool 
     tokenizer = Path(config.tokenizer) if config.tokenizer else None
     if not config.language_model:
         return Language(architecture, "random", _random_settings(architecture, config), tokenizer_folder=tokenizer)
-    folder = _find(config.language_model, weights, fetch)
-    settings = _read_settings(folder, architecture, config.system)
-    name = Path(config.language_model).name if Path(config.language_model).is_dir() else config.language_model
+    folder = _find(config.language_model, weights, fetch, architecture, with_tokenizer=tokenizer is None)
+    stated = read_config(folder)
+    if stated["model_type"] != architecture:
+        kind = stated["model_type"]
+        raise BadInput(
+            f"{folder}: holds a model of type {kind}, --system {config.system} wants {architecture}; give another --language-model"
+        )
+    settings = used_settings(architecture, stated, f"{folder}/config.json")
+    name = folder.absolute().name if folder in (Path(config.language_model), Path(weights)) else config.language_model
     return Language(architecture, name, settings, folder, _hash(folder), tokenizer or folder)
 
 
@@ -145,22 +180,8 @@ def _random_settings(architecture: str, config: RunConfig) -> dict:
     }
 
 
-def _read_settings(folder: Path, architecture: str, system: str) -> dict:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = settings["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder}: no Hugging Face folder: config.json is missing or damaged ({error})") from error
-    if kind != architecture:
-        raise BadInput(f"{folder}: holds a model of type {kind}, --system {system} wants {architecture}; give another --language-model")
-    unusual = [k for k in ("scale_attn_by_inverse_layer_idx", "add_cross_attention") if settings.get(k)]
-    if unusual or settings.get("scale_attn_weights") is False:
-        raise BadInput(f"{folder}: its {(unusual or ['scale_attn_weights'])[0]} is not supported; give a plain {architecture}")
-    return settings
-
-
-def _find(name: str, weights: str, fetch: bool) -> Path:
-    """The folder of a named model: the name itself, in the folder --weights names, in Hugging Face's cache, or fetched into it."""
+def _find(name: str, weights: str, fetch: bool, architecture: str, with_tokenizer: bool) -> Path:
+    """The folder of a named model: the name itself, in the folder --weights names or that folder, in Hugging Face's cache, or fetched into it."""
     if Path(name).is_dir():
         return Path(name)
     if weights != "pretrained":
@@ -169,30 +190,50 @@ def _find(name: str, weights: str, fetch: bool) -> Path:
         for candidate in tried:
             if (candidate / "config.json").is_file():
                 return candidate
+        with contextlib.suppress(BadInput):  # the config.json of an encoder has no model_type
+            if read_config(place)["model_type"] == architecture:
+                return place
         raise BadInput(
-            f"--weights {weights}: no folder {tried[-1].name} with a language model is there; put one there (config.json, model.safetensors, "
-            "tokenizer.json), name a folder by --language-model, or use --weights none for a random one"
+            f"--weights {weights}: it is no {architecture}, nor has it a folder {tried[-1].name} with one (config.json, model.safetensors, "
+            "tokenizer.json); put one there, name a folder by --language-model, or use --weights none for a random one"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES), local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError, OSError):
-        pass
+    with contextlib.suppress(LocalEntryNotFoundError, ValueError, OSError):
+        cached = Path(snapshot_download(name, allow_patterns=list(FILES), local_files_only=True))
+        if _has_weights(cached) and (not with_tokenizer or _has_tokenizer(cached)):
+            return cached
     if not fetch:
         raise BadInput(f"weights of {name} are not here yet; running fetches them")
     try:
         from captioning.trunks import look_up
 
         look_up(ENDPOINT)
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        fetched = Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # huggingface_hub raises a dozen kinds for "not reachable"; each has the same ways out
         raise BadInput(
             f"the language model {name} is neither in the Hugging Face cache nor to be fetched ({type(error).__name__}); three ways out: go "
             f"online and run again, --language-model DIR with its files, or --weights none for a random one"
         ) from error
+    if not _has_weights(fetched):  # the hub's own client falls back to what is here when a connection breaks
+        raise BadInput(
+            f"the language model {name} is here only in part, {fetched}: its repository has no safetensors (pickled weights are never loaded) "
+            "or cannot be reached; go online and run again, or give --language-model DIR with its files"
+        )
+    return fetched
+
+
+def _has_weights(folder: Path) -> bool:
+    """All of them, where they are in parts: model-00001-of-00003.safetensors."""
+    parts = [re.fullmatch(r"model-\d+-of-(\d+)\.safetensors", path.name) for path in folder.iterdir()]
+    counts = [int(part[1]) for part in parts if part]
+    return (folder / "model.safetensors").is_file() or bool(counts) and len(counts) == max(counts)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -211,18 +252,26 @@ def _hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _reading(path: Path, framework: str = "np"):
+    """The open safetensors file; what is wrong with it is BadInput."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework) as tensors:
+            yield tensors
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+
+
 def _read(language: Language) -> dict:
     """All tensors of the folder under GPT2LMHeadModel's or T5ForConditionalGeneration's names, embedding rows reordered."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     state = {}
     for path in _weight_files(language.weights_folder):
-        try:
-            state |= load_file(str(path))
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+        with _reading(path, "pt") as tensors:
+            state |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     # GPT-2's own files say "wte.weight", those of models trained with a head "transformer.wte.weight".
     state = {name.removeprefix("transformer."): tensor.float() for name, tensor in state.items()}
     if "shared.weight" not in state and "decoder.embed_tokens.weight" in state:
@@ -230,6 +279,8 @@ def _read(language: Language) -> dict:
     rows = torch.tensor(language.vocabulary().lm_ids)
     for name in ("wte.weight", "shared.weight", "lm_head.weight"):
         if name in state:
+            if state[name].dim() != 2 or len(state[name]) != language.rows:
+                raise BadInput(f"{language.weights_folder}: {name} is {tuple(state[name].shape)}, not {language.rows} rows; fetch it again")
             found = state[name].index_select(0, rows.clamp_min(0))
             state[name] = found.masked_fill((rows < 0).unsqueeze(1), 0.0)
     return state
@@ -239,10 +290,10 @@ def gpt2_model(language: Language, vocabulary_size: int, dropout: float):
     """transformers' GPT2Model over our vocabulary."""
     from transformers import GPT2Config, GPT2Model
 
-    own = {name: value for name, value in language.settings.items() if name in GPT2_SIZES}
+    _check_architecture(language, "gpt2")
     drops = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     ends = {"bos_token_id": None, "eos_token_id": None}  # of its own vocabulary
-    model = GPT2Model(GPT2Config(**own, **drops, **ends, vocab_size=vocabulary_size, use_cache=False))
+    model = GPT2Model(GPT2Config(**language.settings, **drops, **ends, vocab_size=vocabulary_size, use_cache=False))
     if language.weights_folder is not None:
         if language.unembeds:
             raise BadInput(f"{language.weights_folder}: its output matrix is not its embedding's, as GPT-2's is; give a plain gpt2")
@@ -254,10 +305,9 @@ def t5_decoder(language: Language, vocabulary_size: int, dropout: float):
     """The decoder of transformers' T5ForConditionalGeneration over our vocabulary, with the embedding it shares."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    own = {name: value for name, value in language.settings.items() if name in T5_SIZES}
-    own.setdefault("num_decoder_layers", language.settings.get("num_layers"))
+    _check_architecture(language, "t5")
     # The encoder is not used: the image stands in for its output.
-    settings = T5Config(**own, num_layers=1, dropout_rate=dropout, vocab_size=vocabulary_size, use_cache=False)
+    settings = T5Config(**language.settings, num_layers=1, dropout_rate=dropout, vocab_size=vocabulary_size, use_cache=False)
     stack = T5ForConditionalGeneration(settings).decoder
     if language.weights_folder is not None:
         tensors = {n.removeprefix("decoder."): t for n, t in language.tensors.items() if n.startswith("decoder.")}
@@ -265,11 +315,9 @@ def t5_decoder(language: Language, vocabulary_size: int, dropout: float):
     return stack
 
 
-GPT2_SIZES = ("n_embd", "n_layer", "n_head", "n_positions", "n_inner", "activation_function", "layer_norm_epsilon")
-T5_SIZES = (
-    "d_model", "d_kv", "d_ff", "num_decoder_layers", "num_heads", "feed_forward_proj", "layer_norm_epsilon",
-    "relative_attention_num_buckets", "relative_attention_max_distance",
-)  # fmt: skip
+def _check_architecture(language: Language, wanted: str) -> None:
+    if language.architecture != wanted:
+        raise BadInput(f"the checkpoint's language model is a {language.architecture}, its system wants a {wanted}; copy the folder again")
 
 
 def _load(module, tensors: dict, language: Language) -> None:
@@ -280,9 +328,17 @@ def _load(module, tensors: dict, language: Language) -> None:
         name = (misfits or missing)[0]
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         raise BadInput(f"{language.weights_folder}: {name} is {found}, its config.json asks for {tuple(own[name].shape)}; fetch it again")
+    unused = [n for n in tensors if n not in own and n.startswith(("h.", "block.")) and not UNREAD.fullmatch(n)]
+    if unused:
+        raise BadInput(f"{language.weights_folder}: {unused[0]} has no place in the model that its config.json describes; fetch it again")
     module.load_state_dict({n: t for n, t in tensors.items() if n in own})
 
 
 def without_weights(config: RunConfig) -> RunConfig:
-    """What --weights none makes of a configuration: a random encoder, and a random language model of the stated size."""
+    """What --weights none makes of a configuration: a random encoder, and a random language model of the stated size.
+
+    Raises BadInput: a language model was asked for by name, not only by the system's own default.
+    """
+    if config.language_model not in ("", SYSTEMS[config.system].settings.get("language_model")):
+        raise BadInput(f"--language-model {config.language_model}: --weights none makes a random one; leave one of the two out")
     return replace(config, pretrained=False, language_model="")

@@ -43,6 +43,7 @@ def mix_own_words(decoder, regions: Tensor, words: Tensor, lengths: Tensor, imag
         return _mix(decoder, regions, words, lengths, image_of, share, rule)
     finally:  # also when memory runs out: training tries again
         decoder.train(training)
+        torch.clear_autocast_cache()  # the fast path of torch's Transformer encoder leaves weights there that know no gradient
 
 
 def _mix(decoder, regions: Tensor, words: Tensor, lengths: Tensor, image_of: Tensor, share: float, rule: str) -> Tensor:

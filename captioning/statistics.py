@@ -5,6 +5,7 @@ resample draws N images with replacement, so its value is the same function of w
 The draws depend only on the seed and on N: two systems scored on the same images in the same order are resampled alike (paired).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -66,13 +67,25 @@ def resample(statistics: Sequence[Statistic], draws: int = DRAWS, seed: int = SE
 
 def image_counts(images: int, draws: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
     """Blocks (B, N) of how often each image is drawn when N images are drawn from N, `draws` rows in all; the same for the same seed."""
+    blocks = _kept_counts(images, draws, seed) if images * draws <= _CELLS else _draw_counts(images, draws, seed)
+    return (block.astype(float) for block in blocks)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_counts(images: int, draws: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Of a small set, which one process scores many times over."""
+    return tuple(_draw_counts(images, draws, seed))
+
+
+def _draw_counts(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
     block = max(1, _CELLS // images)
     for start in range(0, draws, block):
         size = min(block, draws - start)
         drawn = generator.integers(images, size=(size, images), dtype=np.int32)
         drawn += (np.arange(size, dtype=np.int32) * images)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images).astype(float)
+        counts = np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images)
+        yield counts.astype(np.min_scalar_type(images))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -23,6 +23,8 @@ BLANK = "\u2581"  # sentencepiece's sign for a space
 class Subwords:
     """A tokenizer of `architecture` "gpt2" or "t5". lm_ids[i]: the language model's id of our id i, -1 where it has no such token.
 
+    lm_vocabulary: the language model's own id of each token.
+
     Captions are text as written. A special token's name in a caption is no command: GPT-2's is spelled out, T5's becomes <unk>. Equal content is equal.
     """
 
@@ -38,7 +40,7 @@ class Subwords:
         self._tokenizer = Tokenizer.from_str(content)
         self._tokenizer.encode_special_tokens = True
         stated = json.loads(content)
-        ids = self._tokenizer.get_vocab(with_added_tokens=True)
+        ids = self.lm_vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         special = _special_ids(architecture, stated["model"], ids)
         self.lm_ids = (*special, *sorted(set(ids.values()) - set(special)))
         names = {i: name for name, i in ids.items()}

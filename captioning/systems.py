@@ -1,6 +1,6 @@
 """The five captioners: where each comes from, and its full-scale configuration, the default of `train.py --system NAME`. Imports no torch.
 
-A size that a system's own document names is that; what it leaves open is marked so (# open). Everything else stays as RunConfig has it.
+A size that a system's own document names is that; settings that it leaves open are named in `open`. Everything else stays as RunConfig has it.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,24 @@ from captioning.config import RunConfig
 
 @dataclass(frozen=True)
 class System:
-    """What it is in one line, its document, its language model's architecture ("" for none), and what its configuration changes."""
+    """What it is in one line, its document, what its configuration changes, its language model's architecture ("" for none), and which of
+    those changes are ours: its document does not say."""
 
     title: str
     document: str
     settings: dict = field(default_factory=dict)
     architecture: str = ""
+    open: frozenset[str] = frozenset()
+
+    @property
+    def said(self) -> dict:
+        """The settings that are its document's."""
+        return {name: value for name, value in self.settings.items() if name not in self.open}
 
 
 # A random language model (--language-model "") has the sizes of the named one.
 _LANGUAGE = {"tune_from": -1, "decoder_lr": 1e-4, "dropout": 0.1, "penalty_weight": 0.0, "warmup_steps": 500}
+_TRAINING = frozenset({"decoder_lr", "dropout", "warmup_steps", "batch_size", "epochs"})  # where a document is silent on training
 
 SYSTEMS = {
     "attend": System(
@@ -40,11 +48,12 @@ SYSTEMS = {
             "heads": 12,
             "width": 768,
             "tune_from": 0,  # end to end
-            "encoder_lr": 1e-5,  # open
-            "batch_size": 80,  # open
-            "epochs": 5,  # open
+            "encoder_lr": 1e-5,
+            "batch_size": 80,
+            "epochs": 5,
         },
         "t5",
+        _TRAINING | {"encoder_lr"},
     ),
     "prefix": System(
         "ViT, five prefix tokens before GPT-2",
@@ -58,12 +67,15 @@ SYSTEMS = {
             "heads": 12,
             "width": 768,
             "embed_dim": 512,
+            # paper: hidden layers of 1024, 1024 and 512, each with dropout and a LayerNorm; here: two of 1024 with neither.
+            "projection_dim": 1024,
             "prefix_length": 5,
-            "refiner_layers": 2,
+            "refiner_layers": 2,  # paper: 8 heads, feed-forward width 2048; here: GPT-2's own, 12 and 3072.
             "batch_size": 96,
             "epochs": 3,
         },
         "gpt2",
+        frozenset({"warmup_steps"}),
     ),
     "sep": System(
         "ViT, regions and [SEP] before DistilGPT2",
@@ -75,25 +87,28 @@ SYSTEMS = {
             "layers": 6,
             "heads": 12,
             "width": 768,
-            "projection_dim": 3072,  # open: "a higher-dimensional space"
+            "grid": 0,  # all of the ViT's tokens
+            "projection_dim": 3072,  # "a higher-dimensional space"
             "batching": "one",
-            "batch_size": 64,  # open
-            "epochs": 20,  # open
+            "batch_size": 64,
+            "epochs": 20,
         },
         "gpt2",
+        _TRAINING | {"projection_dim"},
     ),
     "transformer": System(
         "ConvNeXt, Transformer decoder with cross-attention",
         "CaptionGen: ConvNeXt and Transformer on Flickr8k",
         {
             "encoder": "convnext_small.fb_in1k",
-            "layers": 6,  # open, as all sizes of this system
+            "layers": 6,
             "heads": 8,
             "width": 512,
             "dropout": 0.1,
             "penalty_weight": 0.0,
             "warmup_steps": 500,
         },
+        open=frozenset({"layers", "heads", "width", "dropout", "penalty_weight", "warmup_steps"}),
     ),
 }
 

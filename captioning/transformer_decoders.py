@@ -167,7 +167,8 @@ class CrossDecoder(TransformerDecoder):
         self.heads, self.layers, self.scale = config.heads, config.layers, (W // config.heads) ** -0.5
         self.project_regions = nn.Sequential(nn.Linear(region_dim, W), nn.LayerNorm(W))
         self.embedding = nn.Embedding(vocabulary_size, W)
-        self.positions = nn.Embedding(config.max_words + 1, W)
+        self.longest = config.max_words
+        self.positions = nn.Embedding(self.longest + 1, W)
         layer = nn.TransformerDecoderLayer(W, config.heads, 4 * W, config.dropout, "gelu", batch_first=True, norm_first=True)
         self.stack = nn.TransformerDecoder(layer, config.layers, norm=nn.LayerNorm(W))
         self.dropout = nn.Dropout(config.dropout)
@@ -287,7 +288,8 @@ class Gpt2Decoder(TransformerDecoder):
     def _check_context(self, image_tokens: int, config: RunConfig) -> None:
         self.image_tokens = image_tokens
         context = self.model.config.n_positions
-        if image_tokens + config.max_words > context:
+        self.longest = context - image_tokens
+        if config.max_words > self.longest:
             raise BadInput(
                 f"{image_tokens} image tokens and {config.max_words} words are longer than the {context} positions of the language model; "
                 "choose fewer tokens (--prefix-length, --grid) or a smaller --max-words"

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from captioning.weight_tags import pretraining
 from reports.beside import Beside
@@ -49,7 +50,41 @@ def scores_of(record: dict, split: str, protocol: str, beam: str | None) -> dict
 def main_beam(records: list[dict]) -> str:
     """5, the paper's neighbourhood's habit, where any run has it; else the widest there is."""
     beams = {beam for record in records for split in record["scores"].values() for beam in split.get("free", {})}
-    return "5" if "5" in beams or not beams else max(beams, key=lambda beam: (len(beam), beam))
+    return "5" if "5" in beams or not beams else _widest(beams)
+
+
+def _widest(beams: Iterable[str]) -> str:
+    return max(beams, key=lambda beam: (len(beam), beam))
+
+
+def nearest_beam(record: dict, split: str, protocol: str, beam: str | None) -> str | None:
+    """The column's beam, or the row's widest where it was never decoded at that; None for `published`."""
+    there = record["scores"].get(split, {}).get(protocol, {})
+    return beam if beam is None or beam in there or not there else _widest(there)
+
+
+def table_cell(record: dict, split: str, protocol: str, beam: str | None, metric: str) -> Value | Missing:
+    """`score_cell` at the nearest beam. Beside a number of another beam than the column's stands which, beside one of no search at all that."""
+    nearest = nearest_beam(record, split, protocol, beam)
+    cell = score_cell(record, split, protocol, nearest, metric)
+    note = "" if nearest == beam else f"at beam {nearest}"
+    if beam and record["config"].get("sampled"):
+        note = "of one drawn caption"
+    return replace(cell, text=f"{cell.text} {note}", note=note) if note and isinstance(cell, Value) else cell
+
+
+def with_warning(heading: Callable[[dict], Link]) -> Callable[[dict], Link]:
+    """`heading`, and behind it what makes a row's scores worthless for comparing."""
+
+    def marked(record: dict) -> Link:
+        link = heading(record)
+        return replace(link, note="; ".join(filter(None, [link.note, warning_of(record)])))
+
+    return marked
+
+
+def warning_of(record: dict) -> str:
+    return "trained on the test images too" if record["config"].get("train_on") == "all" else ""
 
 
 def experiment_tables(slug: str, rows: list[dict], beam: str, heading, beside: Beside) -> list[Table]:
@@ -57,6 +92,7 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading, beside: B
     row's first cell."""
     if not any(record["status"] == "finished" for record in rows):
         return []
+    heading = with_warning(heading)
 
     def table(ending: str, title: str, protocol: str, metrics: dict[str, str], lead: Sequence = (), remarks: Sequence[str] = ()) -> Table:
         columns, cells = _score_columns(rows, protocol, None if protocol == "published" else beam, metrics, beside)
@@ -85,7 +121,8 @@ def _score_columns(
     runs = list(dict.fromkeys(record["name"] for record in finished))
     columns, cells = [], []
     for split, title in SPLITS.items():
-        n = {found["n_images"] for record in finished if (found := scores_of(record, split, protocol, beam))}
+        ours = [scores_of(record, split, protocol, nearest_beam(record, split, protocol, beam)) for record in finished]
+        n = {found["n_images"] for found in ours if found}
         if not n:
             continue
         group = f"{title}, n = {n.pop():,} images" if len(n) == 1 else f"{title}, number of images differs by row"
@@ -93,7 +130,7 @@ def _score_columns(
             if split == "test" and metric not in ON_TEST:
                 continue
             columns.append(Column(label, group))
-            cells.append(lambda record, split=split, metric=metric: score_cell(record, split, protocol, beam, metric))
+            cells.append(lambda record, split=split, metric=metric: table_cell(record, split, protocol, beam, metric))
             for data_set in beside.data_sets_of(runs, metric, protocol, split):
                 columns.append(Column(f"{label}, {beside.heading(data_set)}", group))
                 cells.append(lambda record, place=(metric, protocol, split, data_set): beside.cell(record["name"], *place))
@@ -126,7 +163,7 @@ def pretraining_of(encoder: dict) -> str:
 
 def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
     """Each model's validation BLEU-4 scored on the reference's words and on its own, all from one checkpoint; None where no run has both."""
-    finished = [record for record in rows if record["status"] == "finished"]
+    heading, finished = with_warning(heading), [record for record in rows if record["status"] == "finished"]
     beams = sorted({beam for record in finished for beam in record["scores"].get("val", {}).get("free", {})}, key=int)
     if not finished or not beams:
         return None
@@ -163,7 +200,8 @@ def with_means(table: Table, rows: list[dict]) -> Table:
         last = k + 1 == len(rows) or rows[k + 1]["name"] != record["name"]
         group = [r for other, r in zip(rows, table.rows, strict=True) if other["name"] == record["name"] and other["status"] == "finished"]
         if last and len(group) > 1:
-            mean: list = [Link(row[0].label, note=f"mean of {len(group)} seeds", mean=True)]
+            note = "; ".join(filter(None, [f"mean of {len(group)} seeds", warning_of(record)]))
+            mean: list = [Link(row[0].label, note=note, mean=True)]
             for cells in list(zip(*group, strict=True))[1:]:
                 values = all(isinstance(cell, Value) for cell in cells)
                 mean.append(_mean(cells) if values else Missing("not every seed has it") if len(set(cells)) > 1 else cells[0])
@@ -173,6 +211,7 @@ def with_means(table: Table, rows: list[dict]) -> Table:
 
 def compare_table(mine: list[dict], evidence: list[dict], heading) -> Table | None:
     """The reader's scores beside the committed ones of the same name and seed; None where there is no such pair."""
+    heading = with_warning(heading)
     committed = {(record["name"], record["config"].get("seed")): record for record in evidence}
     columns = [Column("Model", numeric=False), Column("Score", numeric=False), Column("Yours"), Column("Evidence"), Column("Difference")]
     columns += [Column("Evidence within your interval", numeric=False), Column("Same data", numeric=False)]
@@ -215,11 +254,14 @@ def long_csv(records: list[dict]) -> str:
 
 
 def _mean(cells: tuple[Value, ...]) -> Value:
+    note = cells[0].note
     if len({cell.value for cell in cells}) == 1:
-        return Value(cells[0].value, cells[0].text)
+        return Value(cells[0].value, cells[0].text, note=note)
     mean = sum(cell.value for cell in cells) / len(cells)
-    decimals = len(cells[0].text.partition(".")[2])
-    return Value(mean, minus_sign(f"{mean:+.{decimals}f}" if cells[0].text[0] in "+−" else f"{mean:,.{decimals}f}"))
+    first = cells[0].text.removesuffix(f" {note}")
+    decimals = len(first.partition(".")[2])
+    text = minus_sign(f"{mean:+.{decimals}f}" if first[0] in "+−" else f"{mean:,.{decimals}f}")
+    return Value(mean, f"{text} {note}".rstrip(), note=note)
 
 
 def number(value: float | int | None) -> Value | Missing:

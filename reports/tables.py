@@ -20,11 +20,14 @@ MARKS_IN_WORDS = "P: published by its own authors; S: second-hand; D: derived fr
 
 @dataclass(frozen=True, slots=True)
 class Value:
+    """A number with its interval. note: what sets it apart from its column; `text` ends with it, and the CSV file has it in a column of its own."""
+
     value: float | int
     text: str
     low: float | None = None
     high: float | None = None
     digits: int = 1
+    note: str = ""
 
     @property
     def interval(self) -> str:
@@ -128,8 +131,8 @@ class Table:
         return written
 
     def as_csv(self) -> str:
-        """Full precision; an interval's ends, a published number's mark and source are columns of their own; what is missing is empty and its reason stands
-        in the column `missing`."""
+        """Full precision; an interval's ends, a value's note, a published number's mark and source are columns of their own; what is missing is empty and
+        its reason stands in the column `missing`."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         more = [self._further(k) for k in range(len(self.columns))]
@@ -147,7 +150,8 @@ class Table:
         """What the CSV file says beside column k's values."""
         cells = [row[k] for row in self.rows if k < len(row)]
         intervals = ["low", "high"] if any(isinstance(cell, Value) and cell.low is not None for cell in cells) else []
-        return intervals + (["mark", "source"] if any(isinstance(cell, Published) for cell in cells) else [])
+        notes = ["note"] if any(isinstance(cell, Value) and cell.note for cell in cells) else []
+        return intervals + notes + (["mark", "source"] if any(isinstance(cell, Published) for cell in cells) else [])
 
     def as_markdown(self) -> str:
         lines = [f"**{_plain_markdown(self.title)}**", ""]
@@ -192,6 +196,7 @@ class Table:
 _FURTHER = {
     "low": lambda cell: getattr(cell, "low", None),
     "high": lambda cell: getattr(cell, "high", None),
+    "note": lambda cell: cell.note if isinstance(cell, Value) else None,
     "mark": lambda cell: getattr(cell, "mark", None),
     "source": lambda cell: getattr(cell, "about", None),
 }

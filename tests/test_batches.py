@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GPT2TokenizerFast
 
 from captioning.batches import CaptionIds, epoch_batches, pad_with_end
 from captioning.config import RunConfig
+from captioning.subwords import from_folder
 from captioning.vocabulary import END, PAD, START, UNK, Vocabulary
+from tests.tiny_tokenizers import make_gpt2
 
 WORDS = ("a", "dog", "red", "runs", "on", "grass")
 VOCABULARY = Vocabulary(("<pad>", "<start>", "<end>", "<unk>", *WORDS))
@@ -94,10 +97,28 @@ def test_filled_with_end_tokens_to_the_longest():
     batch = captions.collate(np.array([0, 1, 2]))
     filled = pad_with_end(batch)
     a, dog, red, runs, on, grass = range(4, 10)
-    expected = [[START, a, dog, END, END, END, END], [START, a, END, END, END, END, END], [START, red, dog, runs, on, grass, END]]
-    assert filled.words.tolist() == expected and filled.lengths.tolist() == [6, 6, 6] and batch.lengths.tolist() == [3, 2, 6]
+    expected = [[START, a, dog, END, END, END], [START, a, END, END, END, END], [START, red, dog, runs, on, grass]]
+    assert filled.words.tolist() == expected and filled.lengths.tolist() == [5, 5, 5] and batch.lengths.tolist() == [3, 2, 6]
     assert filled.part(np.array([0])).words.tolist() == expected[:2]  # also where the longest is in another part
     assert filled.images is batch.images and filled.image_of is batch.image_of and (batch.words[0, 4:] == PAD).all()
+
+
+def test_filled_with_end_tokens_as_the_published_prefix_system_s_tokenizer_does(tmp_path):
+    """GPT-2's tokenizer with its end of text as padding: the longest row has none, the others what they lack."""
+    make_gpt2(tmp_path)
+    theirs = GPT2TokenizerFast.from_pretrained(tmp_path)
+    theirs.pad_token = theirs.eos_token
+    texts = ["A dog runs on the grass .", "a dog", "Two men"]
+    tokens = from_folder(tmp_path, "gpt2")
+    filled = pad_with_end(CaptionIds([texts], [0], tokens, 50).collate(np.arange(3)))
+    expected = theirs(texts, padding=True)["input_ids"]
+    assert np.array(tokens.lm_ids)[filled.words[:, 1:]].tolist() == expected
+    assert filled.lengths.tolist() == [len(expected[0])] * 3 and expected[0][-1] != theirs.eos_token_id
+
+
+def test_captions_without_a_word_still_have_an_end_to_learn():
+    filled = pad_with_end(ids_of([[""], [""]]).collate(np.array([0, 1])))
+    assert filled.words.tolist() == [[START, END]] * 2 and filled.lengths.tolist() == [1, 1]
 
 
 @settings(deadline=None, max_examples=40)

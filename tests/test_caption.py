@@ -192,13 +192,16 @@ def test_attention_draws_a_tile_for_each_word(call, photos, tmp_path, monkeypatc
     from captioning import attention_strip
 
     drawn = []
-    monkeypatch.setattr(attention_strip, "draw_strip", lambda *a, draw=attention_strip.draw_strip: drawn.append(a) or draw(*a))
+    monkeypatch.setattr(
+        attention_strip, "draw_strip", lambda *a, draw=attention_strip.draw_strip, **k: drawn.append((*a, k)) or draw(*a, **k)
+    )
     status, out, _ = call("--img", photos[2], "--attention", tmp_path / name)
     assert status == 0
     with Image.open(tmp_path / name) as strip:
         strip.load()
         assert strip.width > 2 * attention_strip.TILE
-    ((picture, words, maps),) = drawn
+    ((picture, words, maps, more),) = drawn
+    assert more == {"title": "attention"}
     assert words == out.split() and picture.size == (64, 64)
     assert len(maps) >= len(words) and maps.shape[1:] == (2, 2)
     assert maps.sum((1, 2)) == pytest.approx(1, abs=1e-3)

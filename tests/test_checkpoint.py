@@ -281,6 +281,7 @@ DAMAGE = {
     "a-folder-with-a-pickle": (lambda c: [(c / "config.json").unlink(), (c / "BEST_checkpoint.pth.tar").write_bytes(b"x")], "a pickle; those are never"),
     "empty-folder": (lambda c: [p.unlink() for p in c.iterdir()], "has no config.json"),
     "first-epoch": (lambda c: [p.unlink() for p in c.iterdir()] and (c / "state.pt").touch(), "has not finished its first epoch"),
+    "no-language-model": (lambda c: change(c, config={**SETTINGS, "system": "sep"}), "no 'language_model', which sep needs"),
     "not-there": (shutil.rmtree, "no such checkpoint; train one with"),
     "a-pickle": (lambda c: shutil.rmtree(c) or torch.save({"a": 1}, c), "pickled checkpoints are never loaded"),
 }  # fmt: skip

@@ -46,7 +46,7 @@ def restated(model, regions, words, locations):
     """log p(locations | image) and log p(words | locations) word by word from the equations, without the decoder's own passes."""
     decoder = model.decoder
     p = dict(decoder.named_parameters())
-    activation = torch.tanh if decoder.attention.activation is torch.tanh else lambda x: x.clamp(min=0)
+    activation = torch.tanh if decoder.attention.activation is torch.tanh_ else lambda x: x.clamp(min=0)
     mean = regions.mean(0)
     h = p["start_hidden.weight"] @ mean + p["start_hidden.bias"]
     c = p["start_cell.weight"] @ mean + p["start_cell.bias"]

@@ -127,6 +127,43 @@ def test_several_seeds_get_a_mean_without_an_interval(built):
     assert float(row["Validation BLEU-4"]) == pytest.approx(np.mean(vit)) and row["Validation BLEU-4 low"] == ""
 
 
+def test_a_row_of_another_beam_says_so_and_one_that_knows_the_test_images_is_marked(tmp_path):
+    """The published `prefix` system: one drawn caption scored, trained on all images. Another row was decoded at beam 3 at most."""
+    records = make_results(
+        tmp_path / "results", names=("resnet", "vit", "convnext"), seeds=2, images=12, experiments=("systems_ablations",)
+    )
+    for record in records:
+        kept = {"vit": "1", "convnext": "3"}.get(record["name"])
+        for scores in record["scores"].values() if kept else ():
+            scores["free"] = {beam: found for beam, found in scores["free"].items() if beam <= kept}
+            scores["coco"] = {kept: scores["coco"]["5"]}
+        if record["name"] == "vit":
+            record["config"] |= {"sampled": True, "train_on": "all"}
+        write_record(tmp_path / "results/demo/runs", record)
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    folder = tmp_path / "reports/demo/tables"
+    page = Page(tmp_path / "reports/demo/index.html").text
+    notes = {
+        "ResNet": ("", "5", ""),
+        "ViT": ("of one drawn caption", "1", "; trained on the test images too"),
+        "ConvNeXt": ("at beam 3", "3", ""),
+    }
+    for protocol, metric in (("free", "BLEU-4"), ("coco", "CIDEr")):
+        rows = {row["Model"]: row for row in rows_of(folder / f"systems_ablations-{protocol}.csv")}
+        markdown = (folder / f"systems_ablations-{protocol}.md").read_text()
+        for record in records:
+            note, beam, mark = notes[record["label"].split(" ")[0]]
+            row = rows[f"{record['label']}, seed {record['config']['seed']}{mark}"]
+            value = record["scores"]["val"][protocol][beam]["scores"][metric]
+            assert float(row[f"Validation {metric}"]) == value and row[f"Validation {metric} note"] == note
+            shown = f"{value:.2f} {note}".rstrip()
+            assert f"{shown} (" in markdown and f"{shown} {value * 0.96:.1f}" in page
+            mean = rows[f"{record['label']}, mean of 2 seeds{mark}"]
+            assert float(mean[f"Validation {metric}"]) == pytest.approx(value + 0.5 - record["config"]["seed"])
+            assert mean[f"Validation {metric} note"] == note and row["missing"] == ("" if protocol == "free" else row["missing"])
+    assert "ViT (small member)" in page and "mean of 2 seeds; trained on the test images too" in page
+
+
 def test_a_missing_metric_is_a_reason_and_never_a_zero(built):
     _, out, _ = built
     for row in rows_of(out / "demo/tables/encoders-coco.csv"):

@@ -518,6 +518,7 @@ def test_estimates():
     assert estimates.total_minutes([by_name["deit-tiny"], by_name["convnext"]], records, profile, 2) == 12.5
     assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == 0  # nobody has measured it
     two = [by_name["deit-tiny"], by_name["convnext"]]
+    assert estimates.longest_first([*two, by_name["convnext-lr1e-4"]], records, profile) == [by_name["convnext-lr1e-4"], *two[::-1]]
     regions = 8000 * 49 * 2 * (192 + 768)
     under_the_cache = (regions + 8000 * 224 * 224 * 3) / 1e9
     assert estimates.disk_gb(two, profile, 8000) == pytest.approx((2 * estimates.CHECKPOINT_GB["frozen"], under_the_cache))
@@ -774,7 +775,9 @@ def test_a_half_written_record_is_named_and_made_again(call, unbroken, data, tmp
     monkeypatch.setenv("RECAP_JAVA", "/nowhere/java")  # quicker
     place = Place(folder(tmp_path), "flickr8k", str(data), "pretrained", str(unbroken / "cache"), "cpu", 1, 5.0, True, "command")
     before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
     execute(run, place, loaded)
+    assert torch.get_num_threads() == 1  # else sums are rounded elsewhere than in a run that was not killed
     torch.set_num_threads(before)
     assert is_done(folder(tmp_path), run)
     compare(unbroken, tmp_path, but="coco")

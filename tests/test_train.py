@@ -228,13 +228,11 @@ def test_run_id_covers_what_changes_numbers_and_nothing_else(tmp_path):
         others = [change(value)] if change else [v for v in typing.get_args(hints[field.name]) or ("resnet18",) if v != value]
         for other in others:
             # Some settings only a certain system may have.
-            needed = {
-                "system": {"features": "vector"} if other == "prefix" else {},
-                "features": {"system": "t5"},
-                "sampled": {"beams": (1,)},
-            }
-            needed |= {"language_model": {"system": "t5"}, "layers": {"width": 6}}
-            changes = needed.get(field.name, {}) | {field.name: other}
+            system = (field.metadata.get("of") or ("attend",))[0]
+            needed = {"system": system} if system != "attend" else {}
+            needed |= {"features": "vector"} if "prefix" in (system, other) else {}
+            needed |= {"sampled": {"beams": (1,)}, "heads": {"width": 600}, "width": {"heads": 2}}.get(field.name, {})
+            changes = needed | {field.name: other}
             assert run_id(dataclasses.replace(config, **changes), data="d", weights="w") != own, field.name
             without = {n: v for n, v in changes.items() if n != field.name}
             assert run_id(dataclasses.replace(config, **changes), data="d", weights="w") != _id_or_none(config, without), field.name

@@ -6,11 +6,12 @@ import time
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import GPT2LMHeadModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.speeds import language
 from captioning.bad_input import BadInput
-from captioning.config import Decode
+from captioning.config import Decode, RunConfig
 from captioning.decoding import search
 from captioning.image_attention import Cache, Look, Packing
 from captioning.language_models import locate_language
@@ -33,7 +34,9 @@ SMALL = {
 
 
 def settings(system, **changes):
-    return dataclasses.replace(system_config(system), **SMALL | changes)
+    of = {field.name: field.metadata.get("of") or (system,) for field in dataclasses.fields(RunConfig)}
+    small = {name: value for name, value in SMALL.items() if system in of[name]}
+    return dataclasses.replace(system_config(system), **small | changes)
 
 
 def make(system, seed=0, sharp=1.0, **changes):
@@ -85,20 +88,8 @@ class SepGPT2(GPT2LMHeadModel):
 
 def hugging_face(system, decoder):
     """The same weights in transformers' own model with a head."""
-    if system == "t5":
-        config = T5Config(**decoder.stack.config.to_diff_dict() | {"num_layers": 1, "is_encoder_decoder": True, "is_decoder": False})
-        config.decoder_start_token_id, config.eos_token_id, config.pad_token_id = START, END, PAD
-        theirs = T5ForConditionalGeneration(config).double().eval()
-        theirs.decoder.load_state_dict(decoder.stack.state_dict())
-        theirs.shared.weight.data.copy_(decoder.stack.embed_tokens.weight)
-        theirs.lm_head.weight.data.copy_(decoder.stack.embed_tokens.weight)
-        return theirs
-    config = decoder.model.config.to_dict() | {"use_cache": True, "bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
-    kind = SepGPT2 if system == "sep" and not decoder.image_is_causal else GPT2LMHeadModel
-    theirs = kind(GPT2Config(**config)).double().eval()
-    theirs.transformer.load_state_dict(decoder.model.state_dict())
-    theirs.tie_weights()
-    return theirs
+    no_mask = system == "sep" and not decoder.image_is_causal
+    return language.hugging_face(system, decoder, SepGPT2 if no_mask else None).eval()
 
 
 def unplaced(decoder, regions):

@@ -1,0 +1,165 @@
+"""The speed bench: its arithmetic by hand, a rehearsal of its cheap rows, and the tables made of its record."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import speed
+from benchmarks.speeds import bench, growth, training
+from captioning.bad_input import BadInput
+from reports import speed as report
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_both_sides_take_turns():
+    said = []
+    ours, peer = bench.interleave(lambda: said.append("ours"), lambda: said.append("peer"), 3)
+    assert said == ["ours", "peer", "ours", "peer", "peer", "ours", "ours", "peer"]  # the first two warm up
+    assert len(ours) == len(peer) == 3 and min(ours + peer) >= 0
+
+
+def test_a_ratio_is_per_unit_of_work():
+    # 10 images in 2 s against 1 image in 3 s: 0.2 s against 3 s an image.
+    assert bench.ratios([2.0, 4.0], [3.0, 3.0], 10, 1) == pytest.approx([15, 7.5])
+    assert bench.Measured("", "", [15, 7.5, 1]).value == 7.5
+
+
+def test_targets():
+    assert bench.Target(at_least=2.5).met(2.5) and not bench.Target(at_least=2.5).met(2.49)
+    assert bench.Target(at_most=1.15).met(1.15) and not bench.Target(at_most=1.15).met(1.16)
+    assert str(bench.Target(at_most=0.4)) == "at most 0.4"
+
+
+def test_a_line_is_found_and_its_worst_distance():
+    line = growth.fit([1, 2, 4], [5, 8, 14])
+    assert (line.start, line.slope, line.residual) == pytest.approx((2, 3, 0), abs=1e-9)
+    assert growth.fit([1, 2, 4, 8], [5, 8, 14, 52]).residual > 0.1
+
+
+def test_a_peak_is_that_of_what_ran_within():
+    if not bench._reset_peak():
+        pytest.skip("this system does not say")
+    with bench.Peak(torch.device("cpu")) as small:
+        pass
+    with bench.Peak(torch.device("cpu")) as large:
+        bytearray(200_000_000)
+    assert 150 < large.mb - small.mb < 300
+
+
+def test_a_tree_of_processes_is_whole():
+    script = "import subprocess, sys, time\nsubprocess.Popen(['sleep', '30'])\nprint('up', flush=True)\ntime.sleep(30)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    tree = training.tree_of(process.pid)
+    assert len(tree) == 2 and tree[0] == process.pid
+    subprocess.run(["kill", *map(str, tree)], check=True)
+    process.wait()
+
+
+def test_a_process_that_fails_is_named():
+    with pytest.raises(RuntimeError, match="no such thing"):
+        training._anonymous_peak([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_names():
+    assert speed.chosen([]) == list(speed.ROWS)
+    assert speed.chosen(["growth"]) == ["growth-images", "growth-words", "growth-beams", "growth-vocabulary"]
+    assert speed.chosen(["beam"]) == ["beam", "beam-best"]
+    with pytest.raises(BadInput, match="--only bea: no such row"):
+        speed.chosen(["bea"])
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("speed") / "cpu.json"
+    line = [sys.executable, "benchmarks/speed.py", "--device", "cpu", "--quick", "--repeats", "2", "--json", str(path), "--only"]
+    for only in (["step-7x7", "beam", "t5", "prefix"], ["products", "growth-words", "second-run"]):
+        done = subprocess.run([*line, *only], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return done.stdout, {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def test_rows_measured_earlier_stay_in_order(rehearsed):
+    _, rows = rehearsed
+    assert [*rows] == [name for name in speed.ROWS if name in rows]
+    assert {"step-7x7", "step-7x7-unlike", "beam", "beam-best", "t5", "prefix", "products", "growth-words", "second-run"} == {*rows}
+
+
+def test_what_is_compared_says_the_same(rehearsed):
+    _, rows = rehearsed
+    for name in ("beam", "t5", "prefix"):
+        assert rows[name]["same_captions"] == 1, name
+        assert rows[name]["values"] == pytest.approx(
+            bench.ratios(rows[name]["seconds"], rows[name]["seconds_of_peer"], *((6, 2) if name == "beam" else ()))
+        )
+    assert rows["step-7x7"]["gflop_ours"] < rows["step-7x7"]["gflop_peer"]
+    assert rows["step-7x7"]["quick"] and rows["step-7x7"]["met"] is None
+
+
+def test_what_cannot_be_measured_is_a_row_with_its_reason(rehearsed):
+    said, rows = rehearsed
+    if "not_measured" in rows["second-run"]:  # somebody may have run the demo here
+        assert "of the demo's" in rows["second-run"]["not_measured"]
+        assert "second-run         not measured: " in said
+
+
+def test_a_damaged_record_is_one_line(tmp_path):
+    (tmp_path / "cpu.json").write_text('{"rows": [{"na')
+    with pytest.raises(BadInput, match="cpu.json: no record of speeds .*; name another file by --json"):
+        speed.read_rows(tmp_path / "cpu.json")
+    assert report.load_speeds([tmp_path])[0] == [] and len(report.load_speeds([tmp_path])[1]) == 1
+
+
+def record(**rows):
+    where = {"device": "cpu: Some CPU @ 2.50GHz", "cores": 2, "threads": 2, "torch": "2.14.1"}
+    kept = {name: {"name": name, "what": name, "unit": "x", "target": None, "met": None, "where": where} | row for name, row in rows.items()}
+    return {"name": "cpu", "rows": kept}
+
+
+def test_the_tables():
+    rows = {
+        "step-7x7": {"values": [2.4, 2.6, 3.0], "value": 2.6, "seconds": [0.8, 0.8, 1.6], "target": "at least 2.5", "met": True},
+        "beam-best": {"values": [9.0], "value": 9.0, "images_per_second": 100.0},
+        "caption": {"values": [0.9], "value": 0.9, "images_per_second_peer": 8.7, "encoder": "convnext_small"},
+        "memory": {"not_measured": "no /proc"},
+        "growth-words": {"values": [0.1], "value": 0.1, "sizes": [5, 50], "best_seconds": [1.0, 9.0], "peak_mb": [900, 910], "slope": 0.2, "residual": 0.1},
+    }
+    made = record(**rows)
+    table = report.speed_table(made)
+    assert [row[0] for row in table.rows] == ["step-7x7", "beam-best", "caption", "memory"]
+    assert table.rows[0][1].text == "2.60" and table.rows[0][1].interval == "2.40 to 3.00" and table.rows[0][4] == "yes"
+    assert table.notes == ["no /proc"]
+    (words,) = report.growth_table(made).rows
+    assert words[1] == "5 to 50" and words[5].text == "10" and words[6] == "900 to 910"
+    coco = {row[0]: row for row in report.coco_table(made).rows}
+    # By hand: 3 tuned runs of ConvNeXt-Small, 8 epochs: 8 x (566,435 captions x 5 ms + 5,000 x 10 ms), 8 x (3 x 113,287 + 5,000) passes of 1/8.7 x 8.68
+    # multiply-adds' share, and beams 1, 3, 5 over val and test.
+    beams = 3
+    by_hand = 3 * (8 * (113_287 * 5 * 0.8 / 160 + 50) + 8 * (3 * 113_287 + 5_000) * 8.7 / 8.7 / 8.7 + 10_000 * beams / 100) / 3600
+    assert coco["learning_rates"][1] == 3 and coco["learning_rates"][2].value == pytest.approx(by_hand, rel=1e-9)
+    assert coco["learning_rates"][3].value == pytest.approx(by_hand / 8) and coco["learning_rates"][4].value == 0
+    assert report.coco_table(record(memory=rows["memory"])) is None
+
+
+@pytest.mark.parametrize("name", ["convnext_small", "resnet101", "vgg16", "vit_base_patch16_224"])
+def test_multiply_adds_are_what_torch_counts(name):
+    import timm
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model, picture = timm.create_model(name).eval(), torch.empty(1, 3, 224, 224)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.forward_features(picture)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(report.GMACS[name], abs=0.06)
+
+
+def test_the_memory_of_a_process_is_watched():
+    began = time.monotonic()
+    peak = training._anonymous_peak([sys.executable, "-c", "import time; x = bytearray(300_000_000); time.sleep(0.6)"])
+    assert 280 < peak < 400 and time.monotonic() - began < 20
