@@ -33,7 +33,13 @@ def load_speeds(folders: list[Path]) -> tuple[list[dict], list[str]]:
 
 def speed_table(record: dict) -> Table:
     """A row per measurement but growth."""
-    columns = [Column("Work", numeric=False), Column("Measured"), Column("Unit", numeric=False), Column("Target"), Column("Met", numeric=False)]
+    columns = [
+        Column("Work", numeric=False),
+        Column("Measured"),
+        Column("Unit", numeric=False),
+        Column("Target"),
+        Column("Met", numeric=False),
+    ]
     rows = []
     for name, row in record["rows"].items():
         if name.startswith("growth"):
@@ -101,7 +107,13 @@ def coco_table(record: dict) -> Table | None:
         disk = sum(kept.values())
         rows.append([name, len(new), *(Value(h, f"{h:,.0f}") for h in (hours, hours / 8)), Value(disk, f"{disk:,.0f}")])
     device = "GPU" if "cuda" in next(iter(record["rows"].values()))["where"]["device"] else "CPU"
-    columns = [Column("Experiment", numeric=False), Column("New runs"), Column(f"Hours, 1 {device}"), Column(f"Hours, 8 {device}s"), Column("Regions on disk, GB")]
+    columns = [
+        Column("Experiment", numeric=False),
+        Column("New runs"),
+        Column(f"Hours, 1 {device}"),
+        Column(f"Hours, 8 {device}s"),
+        Column("Regions on disk, GB"),
+    ]
     remarks = [
         f"A plan on paper from the measured parts ({hardware(record)}): a frozen encoder reads each image once, a tuned one three passes an "
         "epoch; other encoders by their multiply-adds next to the measured one's; every word of training at the measured step; validation greedy "

@@ -118,7 +118,9 @@ def test_a_damaged_record_is_one_line(tmp_path):
 
 def record(**rows):
     where = {"device": "cpu: Some CPU @ 2.50GHz", "cores": 2, "threads": 2, "torch": "2.14.1"}
-    kept = {name: {"name": name, "what": name, "unit": "x", "target": None, "met": None, "where": where} | row for name, row in rows.items()}
+    kept = {
+        name: {"name": name, "what": name, "unit": "x", "target": None, "met": None, "where": where} | row for name, row in rows.items()
+    }
     return {"name": "cpu", "rows": kept}
 
 
@@ -128,7 +130,15 @@ def test_the_tables():
         "beam-best": {"values": [9.0], "value": 9.0, "images_per_second": 100.0},
         "caption": {"values": [0.9], "value": 0.9, "images_per_second_peer": 8.7, "encoder": "convnext_small"},
         "memory": {"not_measured": "no /proc"},
-        "growth-words": {"values": [0.1], "value": 0.1, "sizes": [5, 50], "best_seconds": [1.0, 9.0], "peak_mb": [900, 910], "slope": 0.2, "residual": 0.1},
+        "growth-words": {
+            "values": [0.1],
+            "value": 0.1,
+            "sizes": [5, 50],
+            "best_seconds": [1.0, 9.0],
+            "peak_mb": [900, 910],
+            "slope": 0.2,
+            "residual": 0.1,
+        },
     }
     made = record(**rows)
     table = report.speed_table(made)

@@ -55,7 +55,7 @@ def make_data(folder: Path, images: int, in_training: int) -> None:
             else:
                 os.link(folder / "images" / f"{i % 64:06d}.jpg", folder / "images" / name)
             split = "train" if i < in_training else "val" if i % 2 else "test"
-            rows.writerows([name, caption, split] for caption in captions[i % len(captions)])
+            rows.writerows([name, caption, split] for caption in dict.fromkeys(captions[i % len(captions)]))
 
 
 def epoch_on_kept_regions(size: Size, device) -> Measured:
