@@ -22,6 +22,7 @@ from captioning.checkpoint import settings
 from captioning.config import NUMERICS, Decode
 from captioning.fingerprint import file_sha256
 from captioning.protocols import TOOL
+from captioning.record_facts import ended_shares, read_lines
 from captioning.records import SCHEMA, write_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -327,6 +328,7 @@ def make_record(run: Run, place: Place, data, captioner, found, checkpoint, pred
         **_language_model(captioner.description),
         "scores": found["scores"],
         **({"pointing": found["pointing"]} if found["pointing"] else {}),
+        "ended": ended_shares(read_lines(predictions)[1:]),
         "training": {
             "epochs": len(curve),
             "best_epoch": captioner.description["epoch"],

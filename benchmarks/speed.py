@@ -15,6 +15,9 @@ import json
 import os
 import platform
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +28,7 @@ if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
 
 from benchmarks.speeds.bench import Size, Target  # noqa: E402
 from captioning.bad_input import BadInput, at_least, run_command  # noqa: E402
-
-SCHEMA = 1
+from captioning.speed_records import SCHEMA, read_speeds  # noqa: E402
 
 
 class Row(NamedTuple):
@@ -112,6 +114,22 @@ def measure(name: str, size: Size, device) -> dict:
     return kept | {"seconds": found.ours, "seconds_of_peer": found.peer, **found.more}
 
 
+def measure_apart(name: str, size: Size, device: str) -> dict:
+    """`measure` in a fresh process: its memory is its own, and what kills it is a row too."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_measure_here, name, size, device).result()
+        except BrokenProcessPool:
+            return {"name": name, "not_measured": "the process was killed, most often because memory ran out"}
+
+
+def _measure_here(name: str, size: Size, device: str) -> dict:
+    import torch
+
+    place = torch.device(device)
+    return measure(name, size, place) | {"where": provenance(place)}
+
+
 def say(row: dict) -> str:
     if "not_measured" in row:
         return f"{row['name']:<18} not measured: {row['not_measured']}"
@@ -119,17 +137,6 @@ def say(row: dict) -> str:
     low, high = min(row["values"]), max(row["values"])
     spread = f" ({low:.3g} to {high:.3g})" if low != high else ""
     return f"{row['name']:<18} {row['value']:.3g}{spread} {row['unit']}{judged}\n{'':<18} {row['what']}"
-
-
-def read_rows(path: Path) -> dict[str, dict]:
-    """The rows of a record by name, none where there is no file. Raises BadInput for a file that is no record."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {row["name"]: row for row in record["rows"]}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: no record of speeds ({error}); name another file by --json, or remove this one") from None
 
 
 def provenance(device) -> dict:
@@ -161,12 +168,12 @@ def main() -> int:
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
-    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-    path = Path(options.json or ROOT / "results" / "speed" / f"{device.type}.json")
-    rows = read_rows(path)
+    device = "cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu"
+    path = Path(options.json or ROOT / "results" / "speed" / f"{device}.json")
+    rows = read_speeds(path)
     size = Size(options.repeats, options.quick)
     for name in names:
-        rows[name] = measure(name, size, device) | {"where": provenance(device)}
+        rows[name] = measure_apart(name, size, device)
         print(say(rows[name]), flush=True)
         record = {"schema": SCHEMA, "rows": [rows[known] for known in ROWS if known in rows]}
         with atomic_write(path) as file:

@@ -143,7 +143,19 @@ def check_facts(home: Path, record: dict) -> Iterator[str]:
         if pointed:  # not only where the model points well
             stated = len(pointed) if pointed == list(range(len(pointed))) else "others than the first"
             facts.append((f"captions' images of {split} with pointing", stated, first))
+    if "ended" in record:  # records from before 2026-11-21 have it not
+        facts.append(("ended", record["ended"], ended_shares(lines)))
     yield from differences(facts)
+
+
+def ended_shares(lines: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Per split and beam how many captions, in percent, ended by themselves and were not cut at the longest. lines: predictions, without their header."""
+    found = {}
+    for split in SPLITS:
+        captions = [line["free"] for line in lines if line["split"] == split]
+        beams = captions[0] if captions else ()
+        found[split] = {beam: 100 * sum(one[beam]["ended"] for one in captions) / len(captions) for beam in beams}
+    return found
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -31,6 +31,7 @@ from captioning.protocols import TOOL, score_predictions
 from captioning.published import FOLDER
 from captioning.record_facts import DAMAGED, SPLITS, check_encoder, check_facts, check_row, check_run_id, read_lines
 from captioning.records import SCHEMA, list_records, read_plan
+from captioning.speed_records import check_speeds, read_speeds
 from captioning.token_rules import token_rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,9 +129,21 @@ def verify(folder: Path, reports: Path, data: str | None = None, *, published: P
             tally.show("data", list(given.check(home, records, tally)))
         print(f"{home.name}: making the findings again", file=sys.stderr)
         _check_claims(home, records, reports / home.name / "claims.json", published, tally)
+    for path in sorted(folder.glob("speed/*.json")):
+        tally.show(f"speed/{path.name}", list(_check_speeds(path, tally)))
     print("building the tables again", file=sys.stderr)
     _check_tables(folder, homes, reports, tally)
     return tally
+
+
+def _check_speeds(path: Path, tally: Tally) -> Iterator[str]:
+    try:
+        rows = read_speeds(path)
+    except BadInput as error:
+        yield str(error)
+        return
+    tally.checked["speeds"] += len(rows)
+    yield from check_speeds(rows)
 
 
 def _is_evidence(folder: Path) -> bool:

@@ -34,6 +34,7 @@ from reports.pointing import pointing_table  # noqa: E402
 from reports.profile import Profile, anchor_of, load_profile  # noqa: E402
 from reports.protocol_rules import protocols  # noqa: E402
 from reports.scores import compare_table, experiment_tables, long_csv, main_beam, with_means  # noqa: E402
+from reports.speed import coco_table, growth_table, load_speeds, speed_table  # noqa: E402
 from reports.tables import Link, Missing, Published, Table, Value  # noqa: E402
 
 STRENGTH = ("coco", "flickr30k", "flickr8k")  # strongest evidence first; the demo always last
@@ -59,9 +60,9 @@ def build_reports(
     env = _environment()
     if evidence_only:
         for name, profile in committed.items():
-            _build_profile(env, profile, None, committed_pages / name, is_evidence=True)
+            _build_profile(env, profile, None, committed_pages / name, [evidence], is_evidence=True)
     for name, profile in mine.items():
-        _build_profile(env, profile, committed.get(name), out / name, is_evidence=False)
+        _build_profile(env, profile, committed.get(name), out / name, [evidence, results], is_evidence=False)
     return _build_index(env, _load_all(results, but=evidence) if evidence_only else mine, committed, out)
 
 
@@ -130,14 +131,17 @@ def origin_of(home: Path, target: Path, is_evidence: bool) -> dict:
     return {"href": quote(f"{href}/"), "text": f"{text}/", "command": command}
 
 
-def _build_profile(env: jinja2.Environment, profile: Profile, committed: Profile | None, target: Path, *, is_evidence: bool) -> None:
-    """One profile's page with its tables, figures and findings beside it."""
+def _build_profile(
+    env: jinja2.Environment, profile: Profile, committed: Profile | None, target: Path, places: list[Path], *, is_evidence: bool
+) -> None:
+    """One profile's page with its tables, figures and findings beside it. places: results folders whose records of speeds it shows."""
     page = Page(profile, target, is_evidence)
     _add_verdicts(page)
     _add_scores(page, committed)
     _add_curves(page)
     _add_attention(page, photos_allowed=not is_evidence or profile.name in OWN_PICTURES)
     _add_cost_and_loss(page)
+    _add_speeds(page, places)
     _add_captions(page)
     page.content["raw"] = {run["run_id"]: _without_scores(run) for run in profile.runs}
     page.text("scores.csv", long_csv(profile.finished))
@@ -218,6 +222,14 @@ def _add_cost_and_loss(page: Page) -> None:
         losses |= {"arithmetic": page.table(loss_parts.arithmetic_table(profile, rows, numbers))}
         losses |= {"question": sections.question_of("loss_parts", ROOT)}
     page.content |= {"cost": costs | {"svg": page.figure(drawing, "cost"), "alt": alt}, "losses": losses}
+
+
+def _add_speeds(page: Page, places: list[Path]) -> None:
+    """What benchmarks/speed.py measured, machine by machine; it hangs on no profile."""
+    records, problems = load_speeds([place / "speed" for place in places])
+    page.problems += problems
+    made = [(page.table(speed_table(r)), page.table(growth_table(r)), page.table(coco_table(r))) for r in records]
+    page.content["speeds"] = [table for tables in made for table in tables if table is not None]
 
 
 def _add_captions(page: Page) -> None:

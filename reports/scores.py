@@ -103,7 +103,7 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading, beside: B
 
     grid = "Loss is cross-entropy plus attention penalty. The penalty falls with the number of regions, so losses compare only on one grid."
     made = [
-        table("free", f"Free decoding, beam {beam} (protocol free)", "free", dict(zip(BLEU, BLEU, strict=True))),
+        table("free", f"Free decoding, beam {beam} (protocol free)", "free", dict(zip(BLEU, BLEU, strict=True)), _ended(rows, beam)),
         table("losses", "Top-5 accuracy and losses, teacher-forced (protocol published)", "published", LOSSES, _lead(rows), [grid]),
         table(
             "published", "Teacher-forced, as the paper's code scores (protocol published)", "published", dict(zip(BLEU, BLEU, strict=True))
@@ -147,6 +147,18 @@ def _lead(rows: list[dict]) -> list[tuple[Column, Callable]]:
     if any(record["status"] == "finished" and record["encoder"].get("accuracy") for record in rows):
         lead.insert(1, (Column("Single objects right, %"), _accuracy))
     return lead
+
+
+def _ended(rows: list[dict], beam: str) -> list[tuple[Column, Callable]]:
+    """How many captions ended by themselves, where systems are compared: one that did not learn to stop is cut, and scored as cut."""
+    if len({record["config"].get("system", "attend") for record in rows}) < 2 or not any("ended" in record for record in rows):
+        return []
+
+    def cell(record: dict) -> Value | Missing:
+        share = record.get("ended", {}).get("val", {}).get(nearest_beam(record, "val", "free", beam))
+        return Missing("not in the record") if share is None else Value(share, f"{share:.1f}")
+
+    return [(Column("Ended by themselves, validation, %"), cell)]
 
 
 def _accuracy(record: dict) -> Value | Missing:

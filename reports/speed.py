@@ -1,11 +1,11 @@
 """What benchmarks/speed.py measured, as tables: ratios against peers with their targets, growth, and what COCO would cost by those parts. No torch."""
 
 import importlib
-import json
 from pathlib import Path
 
 from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput
+from captioning.speed_records import read_speeds
 from reports.cost import short_hardware
 from reports.tables import Column, Missing, Table, Value
 
@@ -24,10 +24,11 @@ def load_speeds(folders: list[Path]) -> tuple[list[dict], list[str]]:
     found, problems = [], []
     for path in [path for folder in folders for path in sorted(folder.glob("*.json"))]:
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-            found.append({"name": path.stem, "rows": {row["name"]: row for row in rows if not row.get("quick")}})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{path.name}: no record of speeds ({error}); run benchmarks/speed.py again")
+            rows = read_speeds(path)
+        except BadInput as error:
+            problems.append(str(error))
+        else:
+            found.append({"name": path.stem, "rows": {name: row for name, row in rows.items() if not row.get("quick")}})
     return [record for record in found if record["rows"]], problems
 
 

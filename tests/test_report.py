@@ -127,6 +127,18 @@ def test_several_seeds_get_a_mean_without_an_interval(built):
     assert float(row["Validation BLEU-4"]) == pytest.approx(np.mean(vit)) and row["Validation BLEU-4 low"] == ""
 
 
+def test_systems_say_how_many_captions_ended(tmp_path):
+    records = make_results(tmp_path / "results", names=("resnet", "vit"), seeds=1, images=12, experiments=("systems",))
+    for record in records:
+        if record["name"] == "vit":
+            record["config"]["system"] = "sep"
+            record["ended"] = {split: {"1": 98.0, "3": 98.5, "5": 99.5} for split in ("val", "test")}
+        write_record(tmp_path / "results/demo/runs", record)
+    build_reports(tmp_path / "results", tmp_path / "none", tmp_path / "reports")
+    rows = rows_of(tmp_path / "reports/demo/tables/systems-free.csv")
+    assert sorted(row["Ended by themselves, validation, %"] for row in rows) == ["", "99.5"]
+
+
 def test_a_row_of_another_beam_says_so_and_one_that_knows_the_test_images_is_marked(tmp_path):
     """The published `prefix` system: one drawn caption scored, trained on all images. Another row was decoded at beam 3 at most."""
     records = make_results(

@@ -122,6 +122,9 @@ def test_scores_follow_from_the_predictions_and_those_from_the_checkpoint(unbrok
         assert json.loads(json.dumps(found["free"])) == record["scores"][split]["free"]
         assert set(record["scores"][split]["free"]) == {"1", "3", "5"} and record["scores"][split]["coco"]
     header, *entries = lines_of(predictions)
+    for split, beam in (("val", "1"), ("test", "5")):
+        ended = [entry["free"][beam]["ended"] for entry in entries if entry["split"] == split]
+        assert record["ended"][split][beam] == 100 * sum(ended) / len(ended)
     references = {line["id"]: line for line in lines_of(predictions.parent / header["references"])}
     examples = {e.image_id: e for e in loaded.examples if e.split != "train"}
     assert references.keys() == examples.keys() == {e["id"] for e in entries}

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -261,9 +262,15 @@ def test_train_needs_nothing_beyond_torch_timm_transformers_accelerate_nltk_tyro
 SEP = "'system': 'sep', 'layers': 2, 'heads': 2, 'width': 16"
 
 
-@pytest.mark.parametrize("changes", ["", "'attention': 'hard', 'expected_share': 1.0", SEP], ids=["soft", "hard", "sep"])
-def test_two_processes_equal_one(data, tmp_path, changes):
+@pytest.mark.parametrize(
+    ("changes", "machines"),
+    [("", 1), ("", 2), ("'attention': 'hard', 'expected_share': 1.0", 1), (SEP, 1)],
+    ids=["soft", "soft on two machines", "hard", "sep"],
+)
+def test_two_processes_equal_one(data, tmp_path, changes, machines):
     """World size 2 by torchrun (gloo): gradients of a step to 1e-5, then 20 losses to 1e-4, uneven batches and an empty share included.
+
+    Two machines: two torchruns that meet as README says, here at a loopback address.
 
     An encoder with layer norm: batch norm in training mode has each process's own statistics, as in any data-parallel training.
     """
@@ -301,7 +308,18 @@ def test_two_processes_equal_one(data, tmp_path, changes):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     # Loopback by name: where the host's own name does not resolve, gloo would wait for minutes.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    if machines == 2:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        meet = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
+        line = [*torchrun[:3], *meet, "1", str(script), *places, str(tmp_path / "two.pt")]
+        other = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        torchrun = [*torchrun[:3], *meet, "0"]
     two = run([*torchrun, str(script), *places, str(tmp_path / "two.pt")], env=environment)
+    if machines == 2:
+        said, _ = other.communicate(timeout=60)
+        assert other.returncode == 0, said
     assert two.returncode == 0, two.stderr
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("one", "two"))
     assert (one["world"], two["world"]) == (1, 2)

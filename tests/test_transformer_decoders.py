@@ -308,6 +308,7 @@ def test_the_image_is_neither_copied_nor_reordered_per_beam(system):
 
 @pytest.mark.parametrize("system", ["transformer", "t5", "prefix", "sep"])
 def test_a_word_at_forty_costs_little_more_than_at_five(system):
+    """At a width where a word's own layers cost something; reports/LOG.md says what happens below."""
     torch.manual_seed(0)
     config = settings(system, width=512, layers=2, heads=8, max_words=50)
     decoder = DECODERS[system](D, R, 2000, config, locate_language(config)).eval()

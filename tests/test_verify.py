@@ -354,6 +354,19 @@ def test_a_row_without_weights_has_no_language_model_either():
     assert not list(record_facts.check_row(record, {}))
 
 
+def test_how_many_captions_ended_is_counted_again(copy):
+    record = json.loads(one(copy, "runs/vit*.json").read_text())
+    header, *lines = [json.loads(line) for line in gzip.decompress(one(copy, "captions/vit*").read_bytes()).splitlines()]
+    (beam, *_), val = header["beams"], [line for line in lines if line["split"] == "val"]
+    shares = record_facts.ended_shares(lines)
+    assert shares["val"][str(beam)] == 100 * sum(line["free"][str(beam)]["ended"] for line in val) / len(val)
+    home = copy / "results/evidence/demo"
+    assert not list(record_facts.check_facts(home, record | {"ended": shares}))
+    shares["test"][str(beam)] += 0.5
+    (found,) = record_facts.check_facts(home, record | {"ended": shares})
+    assert found.startswith("ended: stated ")
+
+
 def test_the_pointing_game_is_played_on_all_images_or_by_gradients_on_the_first(copy, monkeypatch):
     """Not only where the model points well. The record's hash is made to fit."""
     captions = one(copy, "captions/vit*")

@@ -1,6 +1,7 @@
 """Interleaved timing: what two ways of doing the same work take on this machine, one after the other, several times."""
 
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,10 +85,12 @@ def waiter(device) -> Callable[[], object]:
 
 
 class Peak:
-    """`with Peak(device) as peak: ...`, then `peak.mb`: the most memory held within, on a GPU of its own, else of this process; None where unknown."""
+    """`with Peak(device) as peak: ...`, then `peak.mb`: the most memory held within, on a GPU of its own, else this process's anonymous memory as looked
+    at two hundred times a second; None where unknown."""
 
     def __init__(self, device):
         self.device, self.mb = device, None
+        self.ended = threading.Event()
 
     def __enter__(self) -> "Peak":
         if self.device.type == "cuda":
@@ -95,7 +98,8 @@ class Peak:
 
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            self._reset = _reset_peak()
+            self.watcher = threading.Thread(target=self._watch)
+            self.watcher.start()
         return self
 
     def __exit__(self, *_) -> None:
@@ -103,16 +107,16 @@ class Peak:
             import torch
 
             self.mb = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
-        elif self._reset:
-            self.mb = status_mb("VmHWM")
+            return
+        self.ended.set()
+        self.watcher.join()
 
-
-def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+    def _watch(self) -> None:
+        while True:
+            now = status_mb("RssAnon")
+            self.mb = now if self.mb is None or now is None else max(self.mb, now)
+            if now is None or self.ended.wait(0.005):
+                return
 
 
 def status_mb(name: str, process: int | str = "self") -> int | None:

@@ -43,7 +43,7 @@ def _measure(what: str, sizes: list[int], work_of: Callable[[int], Callable[[], 
                 work()
                 wait()
                 best[k] = min(best[k], time.perf_counter() - begun)
-            peaks[k] = peak.mb
+            peaks[k] = peaks[k] or peak.mb  # of the first turn, which goes from small to large: what is freed stays with the process
     line = fit(sizes, best)
     more = {"sizes": sizes, "best_seconds": best, "peak_mb": peaks, **line._asdict()}
     return Measured(what, "worst distance from a straight line", [line.residual], [], [], more)
