@@ -101,10 +101,16 @@ def chosen(only: list[str]) -> list[str]:
     return [row for row in ROWS if not only or any(row == name or row.startswith(f"{name}-") for name in only)]
 
 
+def target_of(name: str, device: str) -> Target | None:
+    """device: as a record names it, or torch."""
+    row = ROWS[name]
+    return row.gpu if device.startswith("cuda") and row.on_gpu else row.cpu
+
+
 def measure(name: str, size: Size, device) -> dict:
     """One row as it is kept. What fails is a row with its reason."""
     row = ROWS[name]
-    target = (row.gpu if device.type == "cuda" and row.on_gpu else row.cpu) if not size.quick else None
+    target = target_of(name, device.type) if not size.quick else None
     try:
         found = getattr(importlib.import_module(f"benchmarks.speeds.{row.module}"), row.function)(size, device, **row.arguments)
     except Exception as error:

@@ -178,8 +178,9 @@ class _Pool:
 def _likeliest(logits: Tensor, said: Tensor, decode: Decode, most: int) -> tuple[Tensor, Tensor]:
     """The `most` likeliest words of each row that may be said: log-probabilities (rows,c) in float64, and which words (rows,c).
 
-    logits (rows,V) are used up. Only what is kept goes into float64; the exponentials are summed in the logits' own precision.
+    logits (rows,V) are used up. Only what is kept goes into float64; the exponentials are summed in the logits' own precision, at least float32.
     """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     highest = logits.amax(-1, keepdim=True)
     norm = highest.double() + (logits - highest).exp_().sum(-1, keepdim=True).double().log()
     best, words = _top(_allowed(logits, said, decode), min(most, logits.shape[1]))

@@ -126,7 +126,8 @@ def test_a_record_that_contradicts_itself_is_found():
     assert {"step-7x7", "epoch", "beam", "help", "memory"} <= rows.keys()
     for name, field, value in (
         ("beam", "value", 25.1), ("beam", "met", True), ("step-7x7", "values", [9.0, 9.0, 9.0, 9.0, 9.0]), ("epoch", "seconds", [1.0, 2.0, 9.0]),
-        ("help", "value", 0.01), ("memory", "met", False),
+        ("help", "value", 0.01), ("memory", "met", False), ("beam", "same_captions", 0), ("beam", "seconds_of_peer", []),
+        ("growth-words", "slope", 9.0), ("step-7x7", "target", "at least 1"),
     ):  # fmt: skip
         changed = json.loads(json.dumps(rows))
         changed[name][field] = value
@@ -147,6 +148,7 @@ def test_the_tables():
         "beam-best": {"values": [9.0], "value": 9.0, "images_per_second": 100.0},
         "caption": {"values": [0.9], "value": 0.9, "images_per_second_peer": 8.7, "encoder": "convnext_small"},
         "memory": {"not_measured": "no /proc"},
+        "step-14x14": {"values": [9.0], "value": 9.0, "seconds": [1.6]},
         "growth-words": {
             "values": [0.1],
             "value": 0.1,
@@ -159,7 +161,7 @@ def test_the_tables():
     }
     made = record(**rows)
     table = report.speed_table(made)
-    assert [row[0] for row in table.rows] == ["step-7x7", "beam-best", "caption", "memory"]
+    assert [row[0] for row in table.rows] == ["step-7x7", "beam-best", "caption", "memory", "step-14x14"]
     assert table.rows[0][1].text == "2.60" and table.rows[0][1].interval == "2.40 to 3.00" and table.rows[0][4] == "yes"
     assert table.notes == ["no /proc"]
     (words,) = report.growth_table(made).rows
@@ -170,7 +172,17 @@ def test_the_tables():
     beams = 3
     by_hand = 3 * (8 * (113_287 * 5 * 0.8 / 160 + 50) + 8 * (3 * 113_287 + 5_000) * 8.7 / 8.7 / 8.7 + 10_000 * beams / 100) / 3600
     assert coco["learning_rates"][1] == 3 and coco["learning_rates"][2].value == pytest.approx(by_hand, rel=1e-9)
-    assert coco["learning_rates"][3].value == pytest.approx(by_hand / 8) and coco["learning_rates"][4].value == 0
+    assert (
+        coco["learning_rates"][3].value == pytest.approx(by_hand / 3) and coco["learning_rates"][4].value == 0
+    )  # three runs, eight machines
+    # teacher_forcing: two new runs on regions that are there.
+    frozen = 2 * (8 * (113_287 * 5 * 0.8 / 160 + 50) + 10_000 * beams / 100) / 3600
+    assert coco["teacher_forcing"][2].value == pytest.approx(frozen) and coco["teacher_forcing"][4].value == 0
+    # loss_parts: the main row on a 14x14 grid, whose regions are new.
+    fine = (8 * (113_287 * 5 * 1.6 / 160 + 50) + 10_000 * beams / 100 + 123_287 / 8.7) / 3600
+    assert coco["loss_parts"][2].value == pytest.approx(fine)
+    assert coco["loss_parts"][4].value == pytest.approx(123_287 * 196 * 768 * 2 / 1e9)
+    assert report._side_by_side([5, 4, 3, 3], 2) == 8
     assert report.coco_table(record(memory=rows["memory"])) is None
 
 

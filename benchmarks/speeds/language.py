@@ -49,7 +49,7 @@ def beam_search(size: Size, device, system: str) -> Measured:
         else:
             tokens = tokens - decoder.model.wpe.weight[: tokens.shape[1]]  # theirs adds the positions itself
             given = {"inputs_embeds": tokens, "attention_mask": torch.ones(tokens.shape[:2], dtype=torch.long, device=device)}
-        found = theirs.generate(**given, **options)
+        found = theirs.generate(**given, **options, use_cache=True)
         said["peer"] = found[:, -words:].tolist()
 
     seconds = interleave(ours, peer, size.repeats, waiter(device))
@@ -67,7 +67,10 @@ def hugging_face(system: str, decoder, kind=None):
 
     dtype = next(decoder.parameters()).dtype
     if system == "t5":
-        config = T5Config(**decoder.stack.config.to_diff_dict() | {"num_layers": 1, "is_encoder_decoder": True, "is_decoder": False})
+        settings = decoder.stack.config
+        # The cache goes by num_layers, so theirs has as many encoder layers as it has others; they are never run.
+        own = {"num_layers": settings.num_decoder_layers, "is_encoder_decoder": True, "is_decoder": False, "use_cache": True}
+        config = T5Config(**settings.to_diff_dict() | own)
         config.decoder_start_token_id, config.eos_token_id, config.pad_token_id = START, END, PAD
         theirs = T5ForConditionalGeneration(config).to(dtype)
         theirs.decoder.load_state_dict(decoder.stack.state_dict())
