@@ -41,7 +41,7 @@ def search(decoder, regions: Tensor, decode: Decode, attend: bool = False) -> li
     """regions (B,R,D) -> for each image its captions, best first: up to `beam` of them, one if sampled.
 
     decoder: anything with `start(regions) -> state` and `step(words, state[, attend]) -> logits, state[, attention]`, whose state has
-    `select(rows)` and `keep(images, rows)`.
+    `select(rows)` and `keep(images, rows)`. The logits that a step gives are the search's own: they are written into.
     """
     if decode.sample:
         return [[h] for h in _sample(decoder, regions, decode, attend)]

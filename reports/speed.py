@@ -112,7 +112,7 @@ def coco_table(record: dict) -> Table | None:
         for config in new:
             first = once.pop((config.encoder, config.grid), 0) if config.frozen else 0
             hours.append((first + _seconds(config, steps, encode, search)) / 3600)
-        disk = sum(COCO["images"] * (grid or 14) ** 2 * _dim(encoder) * REGION_BYTES / GB for encoder, grid in regions)
+        disk = sum(COCO["images"] * (grid or 14) ** 2 * _dim(encoder) * REGION_BYTES / GB for encoder, grid in sorted(regions))
         rows.append([name, len(new), *(Value(h, f"{h:,.0f}") for h in (sum(hours), _side_by_side(hours, 8))), Value(disk, f"{disk:,.0f}")])
     device = "CPU" if next(iter(record["rows"].values()))["where"]["device"].startswith("cpu") else "GPU"
     columns = [Column("Experiment", numeric=False), Column("New runs"), Column(f"Hours, 1 {device}"), Column(f"Hours, 8 {device}s")]
