@@ -119,7 +119,7 @@ def work(options, profile, data, where: str, folder: Path, plan: list[Run], miss
             forget(folder, missing)
         for run in missing:
             drop_changed_files(folder, run)
-        note_plan(folder, plan, whole=not options.only and options.seed is None)
+        note_plan(folder, plan, options)
         failed = run_missing(options, profile, data, where, folder, missing) if missing else 0
         rules_of_done_runs(folder, plan)
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else None
@@ -263,16 +263,30 @@ def forget(folder: Path, runs: list[Run]) -> None:
             path.unlink(missing_ok=True)
 
 
-def note_plan(folder: Path, plan: list[Run], whole: bool) -> None:
-    """The runs asked for, for the report; a call that asks for some only (--only) leaves the others planned."""
+def note_plan(folder: Path, plan: list[Run], options) -> None:
+    """The runs asked for, for the report. What an earlier call asked for besides stays planned: after --only or --seed all of it, after a call for the
+    default set what --all adds."""
     from captioning.records import merge_plans, read_plan, write_plan
 
     entries = [run.entry() for run in plan]
     try:
-        write_plan(folder, entries if whole else merge_plans(read_plan(folder), entries))
+        earlier = read_plan(folder)
     except BadInput as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        write_plan(folder, entries)
+        earlier = []
+    if options.only or options.seed is not None:
+        write_plan(folder, merge_plans(earlier, entries))
+        return
+    asked = NAMES if options.all else DEFAULT
+    now, names = {e["run_id"] for e in entries}, {e["run_id"].rpartition("-")[0] for e in entries}
+    kept = []
+    for run in earlier:
+        labels = run.get("labels") or dict.fromkeys(run["experiments"], run["label"])
+        labels = {experiment: label for experiment, label in labels.items() if experiment not in asked}
+        # Of a run whose settings have changed since, only the new one counts.
+        if labels and (run["run_id"] in now or run["run_id"].rpartition("-")[0] not in names):
+            kept.append(run | {"experiments": list(labels), "labels": labels})
+    write_plan(folder, merge_plans(entries, kept))
 
 
 def warm_up(device: str) -> int:

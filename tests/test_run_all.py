@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -867,3 +868,36 @@ def test_a_plan_holds_each_run_once_with_its_seeds():
     assert not any(run.config.pretrained or run.problem for run in plan)
     with pytest.raises(BadInput, match="its runs are"):
         make_plan(PROFILES["demo"], ["encoders:none-such"], 1, [], "none", lambda _: "data")
+
+
+def test_a_default_call_forgets_nothing_that_all_had_planned(tmp_path):
+    """A row that an ablation shares with a default experiment stays in both tables, in the default set's order; one that changed counts once."""
+    from argparse import Namespace
+
+    from benchmarks.run_all import note_plan
+    from captioning.records import read_plan
+
+    class Entry(NamedTuple):
+        run_id: str
+        labels: dict
+
+        def entry(self) -> dict:
+            name, first = self.run_id.rpartition("-")[0], next(iter(self.labels.values()))
+            return {"run_id": self.run_id, "name": name, "label": first, "experiments": list(self.labels), "labels": self.labels}
+
+    def planned(*entries: Entry, **options) -> dict[str, list[str]]:
+        note_plan(tmp_path, list(entries), Namespace(**{"only": [], "seed": None, "all": False} | options))
+        return {run["run_id"]: run["experiments"] for run in read_plan(tmp_path)}
+
+    main, shared = Entry("main-0-a", {"encoders": "Main"}), Entry("t5-0-b", {"systems": "T5", "systems_ablations": "T5"})
+    extra = Entry("t5-regions-0-c", {"systems_ablations": "T5: regions"})
+    planned(Entry("gone-0-x", {"encoders": "Gone"}), main, shared, extra, all=True)
+    default = (main, Entry("t5-0-b", {"systems": "T5"}))
+    found = planned(*default)
+    assert found == {"main-0-a": ["encoders"], "t5-0-b": ["systems", "systems_ablations"], "t5-regions-0-c": ["systems_ablations"]}
+    assert list(found) == ["main-0-a", "t5-0-b", "t5-regions-0-c"]
+    assert planned(main, Entry("t5-0-new", {"systems": "T5"})) == {
+        "main-0-a": ["encoders"], "t5-0-new": ["systems"], "t5-regions-0-c": ["systems_ablations"],
+    }  # fmt: skip
+    assert planned(main, shared, all=True) == {"main-0-a": ["encoders"], "t5-0-b": ["systems", "systems_ablations"]}
+    assert planned(Entry("extra-0-y", {"encoders": "Extra"}), only=["encoders:extra"]).keys() == {"main-0-a", "t5-0-b", "extra-0-y"}
