@@ -167,10 +167,10 @@ def test_the_tables():
     (words,) = report.growth_table(made).rows
     assert words[1] == "5 to 50" and words[5].text == "10" and words[6] == "900 to 910"
     coco = {row[0]: row for row in report.coco_table(made).rows}
-    # By hand: 3 tuned runs of ConvNeXt-Small, 8 epochs: 8 x (566,435 captions x 5 ms + 5,000 x 10 ms), 8 x (3 x 113,287 + 5,000) passes of 1/8.7 x 8.68
-    # multiply-adds' share, and beams 1, 3, 5 over val and test.
+    # By hand: 3 tuned runs of ConvNeXt-Small, 8 epochs: 8 x (566,435 captions x 5 ms + 5,000 x 10 ms), 8 x (3 x 113,287 + 5,000) passes at the measured
+    # 8.7 images/s of the same encoder, and beams 1, 3, 5 over val and test.
     beams = 3
-    by_hand = 3 * (8 * (113_287 * 5 * 0.8 / 160 + 50) + 8 * (3 * 113_287 + 5_000) * 8.7 / 8.7 / 8.7 + 10_000 * beams / 100) / 3600
+    by_hand = 3 * (8 * (113_287 * 5 * 0.8 / 160 + 50) + 8 * (3 * 113_287 + 5_000) / 8.7 + 10_000 * beams / 100) / 3600
     assert coco["learning_rates"][1] == 3 and coco["learning_rates"][2].value == pytest.approx(by_hand, rel=1e-9)
     assert (
         coco["learning_rates"][3].value == pytest.approx(by_hand / 3) and coco["learning_rates"][4].value == 0
@@ -195,7 +195,7 @@ def test_multiply_adds_are_what_torch_counts(name):
         model, picture = timm.create_model(name).eval(), torch.empty(1, 3, 224, 224)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.forward_features(picture)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(report.GMACS[name], abs=0.06)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(report.GMACS[name], abs=0.006)
 
 
 def test_the_memory_of_a_process_is_watched():
