@@ -121,7 +121,7 @@ def record_failure(run: Run, place: Place, reason: str) -> None:
 
 
 def _load(run: Run, place: Place, checkpoint: Path):
-    from caption import load_captioner
+    from captioning import load_captioner
 
     own = run.config.encoder if ".py:" in run.config.encoder else ""
     return load_captioner(checkpoint, place.device, place.weights, own)

@@ -1,1 +1,5 @@
-"""The parts of ReCap: data, text, decoding, scores. Nothing here imports a root script."""
+"""The parts of ReCap: data, text, decoding, scores, and `load_captioner`, the one way to load a model."""
+
+from captioning.captioner import Caption, Captioner, load_captioner
+
+__all__ = ["Caption", "Captioner", "load_captioner"]

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 import caption
-from caption import default_checkpoint, load_captioner
+from captioning import load_captioner
 from captioning.bad_input import BadInput, run_command
 from captioning.batches import CaptionIds
+from captioning.checkpoint_list import default_checkpoint
 from captioning.config import Decode, RunConfig
 from captioning.data import load_data
 from captioning.inputs import open_inputs
@@ -224,7 +225,7 @@ def describe(folder: Path, data: str = "flickr8k", bleu4: float = 10.0, seconds:
 
 
 def test_the_default_is_what_ships_else_the_best_newest(tmp_path, monkeypatch, call, trained, photos):
-    monkeypatch.setattr(caption, "ROOT", tmp_path)
+    monkeypatch.setattr("captioning.checkpoint_list.ROOT", tmp_path)
     status, out, err = call("--img", photos[0], checkpoint=None)
     assert (status, out) == (2, "") and "no checkpoint yet; make one with" in err
     worst = describe(tmp_path / "results/demo/checkpoints/a", "demo", 60)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from caption import Captioner, load_captioner
+from captioning import Captioner, load_captioner
 from captioning.bad_input import BadInput
 from captioning.checkpoint import PROBE, load_checkpoint, load_state, save_checkpoint, save_state, settings
 from captioning.config import Decode, RunConfig

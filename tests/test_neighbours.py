@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from caption import Captioner, load_captioner
+from captioning import Captioner, load_captioner
 from captioning.bad_input import BadInput
 from captioning.batches import CaptionIds, epoch_batches
 from captioning.checkpoint import save_checkpoint

@@ -111,7 +111,7 @@ def test_the_record_says_all_and_its_files_are_there(unbroken, data):
 
 
 def test_scores_follow_from_the_predictions_and_those_from_the_checkpoint(unbroken, data):
-    from caption import load_captioner
+    from captioning import load_captioner
     from captioning.config import Decode
     from captioning.protocols import score_predictions
 
@@ -568,8 +568,7 @@ def test_the_plan_counts_gpus_without_running_anything(call, data, tmp_path, mon
 def test_predictions_go_on_at_the_group_they_were_at(unbroken, data, tmp_path, monkeypatch):
     """Killed in its third group of images; the file's last line is half there."""
     from benchmarks import one_run
-    from caption import load_captioner
-    from captioning import validation
+    from captioning import load_captioner, validation
     from captioning.data import load_data
 
     record = record_of(unbroken)

@@ -21,7 +21,7 @@ from nltk.translate.bleu_score import corpus_bleu
 from tokenizers import Tokenizer, models
 
 from benchmarks import one_run
-from caption import Captioner, load_captioner
+from captioning import Captioner, load_captioner
 from captioning.bad_input import BadInput
 from captioning.config import Decode, RunConfig
 from captioning.data import Example, load_data

@@ -65,7 +65,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def test_eight_images_can_be_learnt_by_heart(data, tmp_path):
     """End to end: after 100 steps on eight images, encoder and all, each gets one of its own captions."""
-    from caption import Captioner
+    from captioning import Captioner
     from captioning.batches import epoch_batches
     from captioning.config import Decode
 
