@@ -1,129 +1,224 @@
 """Caption photos: photo(s) in, caption(s) and attention maps out.
 
-    python caption.py --img photo.jpg --beam 5
-    python caption.py --img holiday/ 'more/*.jpg' --json > captions.json
+    python caption.py --img photo.jpg
+    python caption.py --img holiday/ 'more/*.jpg' --csv > captions.csv
+    python caption.py --img val2014/ --format coco --out results.json      # called again, it goes on where it was
     python caption.py --img photo.jpg --attention strip.png
 
 Reads photos and a checkpoint folder (default: one that ships under checkpoints/, else the best under results/ and trained/); writes to
-stdout, and the strip where --attention says.
+stdout or --out, and strips where --attention and --save-attention say. Exit status 1 when a photo could not be read, 2 for a wrong option.
 """
 
 import argparse
-import glob
-import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from captioning.bad_input import BadInput, run_command
-from captioning.captioner import Caption, load_captioner
-from captioning.checkpoint_list import default_checkpoint
+from captioning.caption_output import FORMATS, coco_ids, describe_decode, open_output, strip_name
+from captioning.captioner import Caption, Captioner, load_captioner
+from captioning.checkpoint_list import ROOT, default_checkpoint
 from captioning.config import Decode
+from captioning.photo_list import Photo, example, find_photos
 from captioning.systems import MAP_KINDS
 
-PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
 STRIP_KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
 AT_ONCE = 16
+DRAWING = ("temperature", "top_k", "top_p")  # settings of --sample
 
+EXAMPLES = """examples:
+  python caption.py --img photo.jpg                              the caption of one photo
+  python caption.py --img photo.jpg --beams                      and those that came next, with their scores
+  python caption.py --img photo.jpg --attention strip.png        where the model looked at each word
+  python caption.py --img holiday/ --csv --out captions.csv      a table of many; called again, it goes on where it was
+  python caption.py --img val2014/ --format coco --out r.json    COCO results, for python -m captioning.score
+  curl -s https://example.org/photo.jpg | python caption.py --img -
 
-def find_images(names: Sequence[str]) -> list[Path]:
-    """Files, folders (their pictures, by name) and patterns -> files in order. A name that matches nothing is kept: opening it says why."""
-    found = []
-    for name in names:
-        path = Path(name)
-        if not name:
-            raise BadInput("--img '': an empty name; give files, folders or patterns")
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-            if not inside:
-                raise BadInput(f"{name}: no pictures in this folder ({', '.join(PICTURES)})")
-            found += inside
-        elif not path.exists() and glob.has_magic(name):
-            matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise BadInput(f"{name}: matches no file")
-            found += map(Path, matches)
-        else:
-            found.append(path)
-    return found
+exit status: 0 every photo has its caption, 1 a photo could not be read, 2 an option cannot be used
+"""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Caption photos.",
-        epilog="example: python caption.py --img photo.jpg --beam 5",
-    )
-    parser.add_argument("--img", nargs="+", metavar="PHOTO", required=True, help="files, folders or patterns like 'photos/*.jpg'")
-    parser.add_argument("--beam", type=int, default=5, help="beam width; 1 is greedy (default 5)")
-    parser.add_argument("--checkpoint", metavar="DIR", help="a folder train.py wrote (default: the best one found)")
+    parser = argparse.ArgumentParser(description="Caption photos.", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
+        "--img",
+        nargs="+",
+        metavar="PHOTO",
+        help="files, folders, patterns like 'photos/*.jpg'; - is a photo on stdin, demo some drawn scenes",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="a folder train.py wrote, or hf:OWNER/NAME[@REVISION] (default: the best one found)"
+    )
+
+    out = parser.add_argument_group("output")
+    out.add_argument("--format", choices=tuple(FORMATS), help="coco: COCO results (default text, or what --out ends in)")
+    out.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    out.add_argument("--csv", dest="format", action="store_const", const="csv", help="the same as --format csv")
+    out.add_argument("--out", default="", metavar="F", help="write to a file; photos that are in it already are left out")
+    out.add_argument("--beams", action="store_true", help="all captions of the search with their scores, best first")
+    out.add_argument(
         "--attention", metavar="F.png", help="draw each word's map (one photo): attention, or gradients where a system has none"
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects: image, caption, score, words, checkpoint")
-    parser.add_argument("--max-words", type=int, help=f"longest caption (default {Decode.max_words}, or what the model can say)")
-    parser.add_argument("--length-penalty", type=float, default=0.0, help="divide scores by length to this power (default 0: not at all)")
-    parser.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no n-gram of N words twice (default 0: off)")
-    parser.add_argument("--ban-unk", action="store_true", help="never say <unk>")
-    parser.add_argument(
+    out.add_argument("--save-attention", metavar="DIR", help="the same for each photo, into a folder")
+
+    search = parser.add_argument_group("search")
+    search.add_argument("--beam", type=int, help=f"beam width; 1 is greedy (default {Decode.beam})")
+    search.add_argument("--max-words", type=int, help=f"longest caption (default {Decode.max_words}, or what the model can say)")
+    search.add_argument("--length-penalty", type=float, default=0.0, help="divide scores by length to this power (default 0: not at all)")
+    search.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no n-gram of N words twice (default 0: off)")
+    search.add_argument("--ban-unk", action="store_true", help="never say <unk>")
+
+    draw = parser.add_argument_group("drawing words in place of a search")
+    draw.add_argument("--sample", action="store_true", help="draw each word by its probability")
+    draw.add_argument("--temperature", type=float, help="below 1 likelier words, above 1 bolder ones (default 1)")
+    draw.add_argument("--top-k", type=int, metavar="K", help="from the K likeliest words only")
+    draw.add_argument("--top-p", type=float, metavar="P", help="from the likeliest words that together hold this share")
+    draw.add_argument("--seed", type=int, default=0, help="the same seed, the same captions (default 0)")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    model.add_argument(
         "--weights", default="pretrained", metavar="PLACE", help="where a fetched encoder's weights lie: pretrained, a file or a folder"
     )
-    parser.add_argument(
+    model.add_argument(
         "--encoder", default="", metavar="FILE.py:FACTORY", help="the checkpoint's own encoder file, where it has one; it is run"
     )
-    parser.add_argument(
+    model.add_argument(
         "--locations",
         choices=("expected", "sample", "argmax"),
         default="",
         help="hard attention only: look at the expected region, a drawn, the likeliest",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    ending = Path(options.out).suffix.lower().removeprefix(".")
+    options.format = options.format or (ending if ending in ("json", "csv") else "text")
+    return options
+
+
+def wanted_decode(options: argparse.Namespace) -> Decode:
+    drawing = {name: value for name in DRAWING if (value := getattr(options, name)) is not None}
+    if options.sample and (options.beam is not None or options.beams):
+        raise BadInput(
+            f"{'--beams' if options.beams else '--beam'}: --sample draws one caption and searches none; leave one of the two out"
+        )
+    if drawing and not options.sample:
+        raise BadInput(f"--{next(iter(drawing)).replace('_', '-')}: of drawn captions only; add --sample")
+    return Decode(
+        beam=Decode.beam if options.beam is None else options.beam,
+        max_words=Decode.max_words if options.max_words is None else options.max_words,
+        length_penalty=options.length_penalty,
+        no_repeat_ngram=options.no_repeat_ngram,
+        ban_unk=options.ban_unk,
+        sample=options.sample,
+        seed=options.seed,
+        **drawing,
+    )
+
+
+def check_options(options: argparse.Namespace, photos: Sequence[Photo]) -> None:
+    """What can be refused before anything is loaded."""
+    if options.attention and len(photos) > 1:
+        raise BadInput(f"--attention draws one photo's strip, --img names {len(photos)}; give one, or a folder: --save-attention DIR")
+    if options.attention and Path(options.attention).suffix.lower() not in STRIP_KINDS:
+        raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
+    if options.format == "coco" and options.beams:
+        raise BadInput("--beams: COCO results hold one caption an image; choose --format json or csv")
 
 
 def main() -> int:
     options = parse_arguments()
-    at_most = Decode.max_words if options.max_words is None else options.max_words
-    decode = Decode(options.beam, at_most, options.length_penalty, options.no_repeat_ngram, options.ban_unk)
-    files = find_images(options.img)
-    if options.attention and len(files) > 1:
-        raise BadInput(f"--attention draws one photo's strip, --img names {len(files)}; give one")
-    if options.attention and Path(options.attention).suffix.lower() not in STRIP_KINDS:
-        raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
-    folder = Path(options.checkpoint) if options.checkpoint else default_checkpoint()
+    if options.img is None:
+        raise BadInput(
+            f"which photo? For instance: python caption.py --img {example(ROOT)} (or a file, a folder, a pattern; --help says more)"
+        )
+    decode = wanted_decode(options)
+    photos = find_photos(options.img)
+    check_options(options, photos)
+    from captioning.hub import resolve
+
+    folder = resolve(options.checkpoint) if options.checkpoint else default_checkpoint()
+    made_by = {
+        "checkpoint": str(folder),
+        "decode": describe_decode(decode, options.locations) + (", alternatives" if options.beams else ""),
+    }
+    ids = coco_ids(photo.name for photo in photos) if options.format == "coco" else {}
+    output = open_output(options.out, options.format, made_by, ids.values())
+    entries = {photo.name: {"image": photo.name, "image_id": ids.get(photo.name)} for photo in photos}
+    todo = [photo for photo in photos if not output.has(entries[photo.name]) or _lacks_strip(options.save_attention, photo)]
+    if len(todo) < len(photos):
+        print(f"{options.out}: {len(photos) - len(todo)} of {len(photos)} photos are in it already", file=sys.stderr)
+    if not todo:
+        return 0
+
     captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations)
     if options.max_words is None:
         decode = replace(decode, max_words=captioner.most_words())
-    if options.attention and captioner.map_kind == "even":
-        raise BadInput(f"--attention {options.attention}: {folder} has no attention, every word sees the mean region; leave the option out")
+    wants_maps = options.attention or options.save_attention
+    if wants_maps and captioner.map_kind == "even":
+        raise BadInput(f"--attention {wants_maps}: {folder} has no attention, every word sees the mean region; leave the option out")
     data = captioner.description["data"]["name"]
     drawn = "; it knows drawn scenes only, not photographs" if data == "demo" else ""
     print(f"checkpoint: {folder} (trained on {data}{drawn})", file=sys.stderr)
 
-    done, broken = [], []
-    for first in range(0, len(files), AT_ONCE):
-        pictures = []
-        for file in files[first : first + AT_ONCE]:
-            try:
-                pictures.append((file, captioner.prepare(file)))
-            except BadInput as error:
-                if len(files) == 1:
-                    raise
-                broken.append(str(error))
-        captions = captioner.caption([_picture(p) for _, p in pictures], decode, attend=bool(options.attention))
-        for (file, pixels), caption in zip(pictures, captions, strict=True):
-            done.append(
-                {"image": str(file), "caption": caption.text, "score": caption.score, "words": caption.words, "checkpoint": str(folder)}
-            )
-            if not options.json:
-                print(caption.text if len(files) == 1 else f"{file}: {caption.text}", flush=True)
-            if options.attention:
-                _draw(options.attention, pixels, caption, captioner.map_kind)
-    if options.json:
-        print(json.dumps(done, indent=1, ensure_ascii=False))
+    broken: list[str] = []
+    with output:
+        for photo, pixels, captions in _captioned(captioner, todo, decode, options, broken):
+            for path in filter(None, (options.attention, _strip_path(options.save_attention, photo))):
+                _draw(path, pixels, captions[0], captioner.map_kind)
+            entry = entries[photo.name] | _said(captions, made_by, options.beams)
+            output.add(entry | {"image": ""} if options.format == "text" and len(photos) == 1 else entry)
     for reason in broken:
         print(f"caption.py: error: {reason}", file=sys.stderr)
-    return 2 if broken else 0
+    if broken and len(todo) > 1:
+        print(f"{len(broken)} of {len(todo)} photos could not be read, the others are captioned", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _captioned(
+    captioner: Captioner, photos: Sequence[Photo], decode: Decode, options: argparse.Namespace, broken: list[str]
+) -> Iterator[tuple]:
+    """(photo, what the encoder sees of it, its captions, best first), in order; why a photo cannot be read goes to `broken`."""
+    from captioning.progress import track
+
+    maps, most = bool(options.attention or options.save_attention), None if options.beams else 1
+    batches = [photos[first : first + AT_ONCE] for first in range(0, len(photos), AT_ONCE)]
+    # On a terminal the captions themselves show how far it is.
+    quiet = len(batches) == 1 or (options.out in ("", "-") and sys.stdout.isatty())
+    bar = track(batches, "captioning", quiet, units=f"batches of {AT_ONCE}")
+    started, done = time.monotonic(), 0
+    for batch in bar:
+        readable = []
+        for photo in batch:
+            try:
+                readable.append((photo, captioner.prepare(photo.open())))
+            except BadInput as error:
+                broken.append(str(error))
+        found = captioner.alternatives_of([_picture(pixels) for _, pixels in readable], decode, maps, most)
+        for (photo, pixels), captions in zip(readable, found, strict=True):
+            yield photo, pixels, captions
+        done += len(readable)
+        bar.say(f"{done / (time.monotonic() - started):.1f} images/s")
+    if len(batches) > 1:
+        seconds = time.monotonic() - started
+        print(f"{done} photos captioned in {seconds:.1f} s, {done / seconds:.1f} images/s", file=sys.stderr)
+
+
+def _said(captions: Sequence[Caption], made_by: dict[str, str], beams: bool) -> dict:
+    """What an entry says besides the photo's name."""
+    best = captions[0]
+    said = {"caption": best.text, "score": best.score, "ended": best.ended, "words": best.words, **made_by}
+    return said | {"alternatives": [{"caption": c.text, "score": c.score, "ended": c.ended} for c in captions]} if beams else said
+
+
+def _strip_path(folder: str | None, photo: Photo) -> Path | None:
+    return Path(folder) / strip_name(photo.name) if folder else None
+
+
+def _lacks_strip(folder: str | None, photo: Photo) -> bool:
+    path = _strip_path(folder, photo)
+    return path is not None and not path.exists()
 
 
 def _picture(pixels):
@@ -132,7 +227,7 @@ def _picture(pixels):
     return Image.fromarray(pixels)
 
 
-def _draw(path: str, pixels, caption: Caption, kind: str) -> None:
+def _draw(path: str | Path, pixels, caption: Caption, kind: str) -> None:
     from captioning.atomic import atomic_write
     from captioning.attention_strip import draw_strip
 

@@ -6,7 +6,8 @@
     torchrun --nproc_per_node 2 train.py --data DIR
 
 Reads a data set (python -m captioning.data DIR shows it), writes --out: model.safetensors and config.json of the best epoch so far,
-metrics.jsonl with a line an epoch, state.pt to go on from. Started again with the same settings it goes on where it was, to the bit on a CPU.
+metrics.jsonl with a line an epoch, state.pt to go on from, and at the end README.md, the model card. Started again with the same settings it goes
+on where it was, to the bit on a CPU.
 """
 
 import contextlib
@@ -147,7 +148,7 @@ class Training:
         if where.device_batch_size:
             self.parts = math.ceil(config.batch_size / where.device_batch_size / self.world)
         self.epoch = self.batch = self.step = self.best_epoch = self.lines = 0
-        self.best, self.seconds, self.sums = -1.0, 0.0, [0.0] * LOSSES
+        self.best, self.lowest, self.seconds, self.sums = -1.0, math.inf, 0.0, [0.0] * LOSSES
         self.lowered = 0  # times that the plateau schedule has lowered the learning rate
         self.images_seen = 0  # by this call
 
@@ -179,6 +180,8 @@ class Training:
         if self.where.track != "none":
             settings = {name: str(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(config).items()}
             self.accelerator.init_trackers("recap", config=settings)
+        import captioning.validation  # noqa: F401 (now: a signal that raises in the midst of an import would be swallowed, with a traceback)
+
         with _Signals() as signals:
             while self.epoch < config.epochs and not self._out_of_patience():
                 batches = epoch_batches(self.captions, config, self.epoch)
@@ -203,8 +206,11 @@ class Training:
         self.leave()
         if self.accelerator.is_main_process:
             from captioning.checkpoint import mark_finished
+            from captioning.model_card import CARD, write_card
 
             mark_finished(self.out)
+            if not (self.out / CARD).exists():  # the one there may have the scores of a run, or its maker's own words
+                write_card(self.out)
         return self.out
 
     def leave(self) -> None:
@@ -316,8 +322,9 @@ class Training:
             line |= {"train_attention_entropy": entropy / words, "baseline": float(self.model.baseline)}
         line |= self._validate()
         score = line["val_bleu4_free" if self.config.select == "free" else "val_bleu4_published"]
-        if score > self.best:
-            self.best, self.best_epoch = score, self.epoch + 1
+        # A few validation images may share no 4-gram with any reference for many epochs: of epochs at 0 the lowest cross-entropy is the best.
+        if score > self.best or (score == self.best == 0 and line["val_cross_entropy"] < self.lowest):
+            self.best, self.lowest, self.best_epoch = score, line["val_cross_entropy"], self.epoch + 1
             if self.accelerator.is_main_process:
                 self._save_checkpoint(line)
         elif (self.epoch + 1 - self.best_epoch) % PLATEAU_EPOCHS == 0:
@@ -401,7 +408,7 @@ class Training:
         kept = {n: t for n, t in self.model.state_dict().items() if not (unchanged and n.startswith("encoder."))}
         place = {
             n: getattr(self, n)
-            for n in ("run_id", "world", "epoch", "batch", "step", "best", "best_epoch", "lines", "seconds", "parts", "lowered")
+            for n in ("run_id", "world", "epoch", "batch", "step", "best", "lowest", "best_epoch", "lines", "seconds", "parts", "lowered")
         }
         save_state(self.out / "state.pt", {**place, "model": kept, "optimiser": self.optimiser.state_dict(), "processes": processes})
 
@@ -493,6 +500,12 @@ def main() -> int:
 
     import tyro
 
+    from captioning.train_help import short_help
+
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(short_help(__doc__, RunConfig()))
+        return 0
+    sys.argv = ["--help" if word == "--help-all" else word for word in sys.argv]
     # These choose the defaults of all other options, so they are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--system", default="attend")

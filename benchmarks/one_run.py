@@ -21,6 +21,7 @@ from captioning.bad_input import BadInput
 from captioning.checkpoint import settings
 from captioning.config import NUMERICS, Decode
 from captioning.fingerprint import file_sha256
+from captioning.model_card import write_card
 from captioning.protocols import TOOL
 from captioning.record_facts import ended_shares, read_lines
 from captioning.records import SCHEMA, write_record
@@ -84,6 +85,7 @@ def execute(run: Run, place: Place, data) -> None:
         found = ask_scorer(place.scorer, predictions)
     evaluation = time.monotonic() - begun
     record = make_record(run, place, data, captioner, found, checkpoint, predictions, strips, evaluation, speed)
+    write_card(checkpoint, record)  # before the record: once that is there, nothing of the run is done again
     write_record(place.folder / "runs", record)
     if "protocols" in run.labels:
         save_token_rules(place.folder, record)
@@ -410,7 +412,7 @@ def device_name(device) -> str:
     if device.type == "cuda":
         import torch
 
-        return f"cuda: {torch.cuda.getdevice_name(device)}"
+        return f"cuda: {torch.cuda.get_device_name(device)}"
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

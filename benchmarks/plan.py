@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.experiments import DEFAULT, NAMES
+from benchmarks.experiments.attention import attention_rows
 from benchmarks.profiles import Profile
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
@@ -79,7 +80,11 @@ def make_plan(
     for experiment, names in chosen.items():
         found = _rows_of(experiment, profile)
         if experiment == "encoders":
-            found += [(name, dataclasses.replace(profile.base, name=name, encoder=encoder)) for name, encoder in own.items()]
+            found += [_own_row(profile, name, encoder) for name, encoder in own.items()]
+        if experiment == "attention" and names:  # by name only: who asks for the table of attention wants it for one encoder
+            others = _rows_of("encoders", profile) + [_own_row(profile, name, encoder) for name, encoder in own.items()]
+            known = {config.name for _, config in found}
+            found += [row for other in others for row in attention_rows(profile, *other) if row[1].name not in known]
         unknown = names - {config.name for _, config in found}
         if unknown:
             raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
@@ -87,7 +92,7 @@ def make_plan(
             if not names or config.name in names:
                 rows.setdefault(config, {})[experiment] = label
     for name, encoder in own.items():
-        if not any(config.name == name for config in rows):
+        if not any(config.encoder == encoder for config in rows):
             raise BadInput(f"--encoder {encoder}: --only leaves it out; add encoders:{name}, or leave --encoder out")
     if weights == "none":
         rows = {without_weights(config): labels for config, labels in rows.items()}
@@ -158,6 +163,10 @@ def _own_rows(profile: Profile, encoders: Sequence[str]) -> dict[str, str]:
             raise BadInput(f"--encoder {encoder}: its row would be called {name}, a name that {whose} already; rename the factory")
         rows[name] = encoder
     return rows
+
+
+def _own_row(profile: Profile, name: str, encoder: str) -> tuple[str, RunConfig]:
+    return name, dataclasses.replace(profile.base, name=name, encoder=encoder)
 
 
 def _own_name(encoder: str) -> str:

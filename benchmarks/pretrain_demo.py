@@ -175,7 +175,9 @@ def save(name: str, classifier: Classifier, seconds: float, steps: int, folder: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], epilog="example: python benchmarks/pretrain_demo.py --only demo_vit --out my-encoders"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"encoders to train (all: {', '.join(demo_encoders.names())})")
     parser.add_argument("--steps", type=int, help="steps of training (default: the encoder's own, which remakes what is committed)")
     parser.add_argument("--out", type=Path, default=demo_encoders.FOLDER, help="folder of weights and cards")

@@ -31,7 +31,12 @@ EVIDENCE = ROOT / "results" / "evidence"
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train, score and report every run of the study that is not done yet.",
-        epilog="example: python benchmarks/run_all.py --profile flickr8k --data flickr8k --budget 60",
+        epilog="examples:\n"
+        "  python benchmarks/run_all.py                      the demo: drawn scenes, nothing to fetch\n"
+        "  python benchmarks/run_all.py --dry-run            what is done, what is to do, minutes and disk\n"
+        "  python benchmarks/run_all.py --only attention     one experiment (--list names them)\n"
+        "  python benchmarks/run_all.py --profile flickr8k --data data/flickr8k --budget 60",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--profile", default="demo", help=f"{', '.join(PROFILES)} (default demo)")
     parser.add_argument("--data", default="", metavar="DIR", help="data folder; the demo draws its own")
@@ -106,11 +111,12 @@ def main() -> int:
         print(say_cost(missing, records, profile, data, options))
     if options.dry_run:
         return 0
-    return work(options, profile, data, where, folder, plan, missing)
+    return work(options, profile, data, where, folder, plan, missing, records)
 
 
-def work(options, profile, data, where: str, folder: Path, plan: list[Run], missing: list[Run]) -> int:
+def work(options, profile, data, where: str, folder: Path, plan: list[Run], missing: list[Run], records: list[dict]) -> int:
     """Run what is missing, score it under every token rule where that is asked, build the report, say what held."""
+    from benchmarks.estimates import minutes_of
     from benchmarks.plan import drop_changed_files
     from benchmarks.runner import only_one
 
@@ -119,7 +125,7 @@ def work(options, profile, data, where: str, folder: Path, plan: list[Run], miss
             forget(folder, missing)
         for run in missing:
             drop_changed_files(folder, run)
-        note_plan(folder, plan, options)
+        note_plan(folder, plan, options, {run.run_id: minutes_of(run, records, profile) for run in missing})
         failed = run_missing(options, profile, data, where, folder, missing) if missing else 0
         rules_of_done_runs(folder, plan)
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else None
@@ -192,8 +198,7 @@ def say_larger_data() -> str:
     """The demo's last line where photographs lie at hand: the command for them, and its cost."""
     import shlex
 
-    homes = [Path(os.environ["RECAP_DATA"])] if "RECAP_DATA" in os.environ else []
-    for home in [*homes, ROOT / "data", ROOT, ROOT.parent / "data"]:
+    for home in data_homes():
         for profile in reversed(PROFILES.values()):
             folder = home / profile.name
             if holds_data(folder):
@@ -202,6 +207,12 @@ def say_larger_data() -> str:
                     f"larger data is here: python benchmarks/run_all.py --profile {profile.name} --data {shlex.quote(str(folder))}{cost}\n"
                 )
     return ""
+
+
+def data_homes() -> list[Path]:
+    """Where folders called flickr8k, flickr30k and coco are looked for, in this order."""
+    homes = [Path(os.environ["RECAP_DATA"])] if "RECAP_DATA" in os.environ else []
+    return [*homes, ROOT / "data", ROOT, ROOT.parent / "data"]
 
 
 def holds_data(folder: Path) -> bool:
@@ -263,17 +274,20 @@ def forget(folder: Path, runs: list[Run]) -> None:
             path.unlink(missing_ok=True)
 
 
-def note_plan(folder: Path, plan: list[Run], options) -> None:
-    """The runs asked for, for the report. What an earlier call asked for besides stays planned: after --only or --seed all of it, after a call for the
-    default set what --all adds."""
+def note_plan(folder: Path, plan: list[Run], options, minutes: dict[str, float]) -> None:
+    """The runs asked for, for the report. minutes: what each that is missing is thought to take; of one that is done stays what was thought before.
+
+    What an earlier call asked for besides stays planned: after --only or --seed all of it, after a call for the default set what --all adds.
+    """
     from captioning.records import merge_plans, read_plan, write_plan
 
-    entries = [run.entry() for run in plan]
     try:
         earlier = read_plan(folder)
     except BadInput as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         earlier = []
+    minutes = {run["run_id"]: run["minutes"] for run in earlier if "minutes" in run} | minutes
+    entries = [_planned(run, minutes.get(run.run_id)) for run in plan]
     if options.only or options.seed is not None:
         write_plan(folder, merge_plans(earlier, entries))
         return
@@ -287,6 +301,12 @@ def note_plan(folder: Path, plan: list[Run], options) -> None:
         if labels and (run["run_id"] in now or run["run_id"].rpartition("-")[0] not in names):
             kept.append(run | {"experiments": list(labels), "labels": labels})
     write_plan(folder, merge_plans(entries, kept))
+
+
+def _planned(run: Run, minutes: float | None) -> dict:
+    if run.problem:  # its text names folders of this machine, and the plan may be committed
+        return run.entry() | {"weights": "not at hand"}
+    return run.entry() | ({} if minutes is None else {"minutes": round(minutes, 1)})
 
 
 def warm_up(device: str) -> int:

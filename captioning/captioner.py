@@ -6,47 +6,71 @@ bench use nothing else.
     captioner = load_captioner("checkpoints/...")
     (caption,) = captioner.caption(["photo.jpg"])
     print(caption.text)
+    for other in captioner.alternatives("photo.jpg"):
+        print(other.score, other.text)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from captioning.bad_input import BadInput
 from captioning.config import Decode
 from captioning.systems import map_kind
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from captioning.subwords import Subwords
+    from captioning.vocabulary import Vocabulary
+
+    Photo = Image.Image | str | Path | bytes
+
 
 @dataclass(frozen=True)
 class Caption:
-    """text, its words, its score (log-probability in nats, see captioning.decoding); attention (T,h,w) as NumPy, a map a word, if asked for.
+    """What was said of a picture.
 
-    The map of a word that is made of several pieces is their mean.
+    score: its log-probability in nats, see captioning.decoding. attention (T,h,w): a map for each word, None unless asked for; the map of a word
+    that is made of several pieces is their mean. ended: it came to its own end; False where it was cut at the longest caption.
     """
 
     text: str
     score: float
     words: list[str]
-    attention: Any = None
+    attention: "np.ndarray | None" = None
+    ended: bool = True
 
 
 class Captioner:
     """A trained model with its vocabulary and preprocessing: pictures in, captions out. Made by `load_captioner`."""
 
-    def __init__(self, model, vocabulary, description: dict, device):
+    def __init__(self, model: "torch.nn.Module", vocabulary: "Vocabulary | Subwords", description: dict, device: "torch.device"):
         self.model = model.to(device).eval()
         self.vocabulary = vocabulary
         self.description = description
         self.device = device
 
-    def caption(self, images: Sequence, decode: Decode | None = None, attend: bool = False) -> list[Caption]:
+    def caption(self, images: "Sequence[Photo]", decode: Decode | None = None, attend: bool = False) -> list[Caption]:
         """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode.
 
         decode: None is `Decode()`, with shorter captions where the decoder has no more positions. attend: with a map a word, of attention or,
         where the system's image tokens have no place, of gradients (`map_kind` says which). Raises BadInput: a picture that is none, a search that
         this model can't do.
         """
+        return [found[0] for found in self.alternatives_of(images, decode, attend, most=1)]
+
+    def alternatives(self, image: "Photo", decode: Decode | None = None, attend: bool = False) -> list[Caption]:
+        """All captions of one image's search, the best first: up to `decode.beam` of them, one if sampled. `caption` gives the first."""
+        return self.alternatives_of([image], decode, attend)[0]
+
+    def alternatives_of(
+        self, images: "Sequence[Photo]", decode: Decode | None = None, attend: bool = False, most: int | None = None
+    ) -> list[list[Caption]]:
+        """`alternatives` of several images, searched together; the best `most` of each. A map by gradient costs a backward pass a word."""
         import torch
 
         pixels = [torch.from_numpy(self.prepare(image)) for image in images]
@@ -55,13 +79,18 @@ class Captioner:
         pixels, decode = torch.stack(pixels).to(self.device), decode or Decode(max_words=self.most_words())
         with torch.inference_mode():
             regions = self.model.encode(pixels)
-        if not attend or self.map_kind != "gradient":
-            return [found[0] for found in self.caption_regions(regions, decode, attend)]
+        by_gradient = attend and self.map_kind == "gradient"
+        found = self._search(regions, decode, attend and not by_gradient)
+        if most != 1 and decode.stop == "best":
+            self._search_on(found, regions, decode, attend and not by_gradient)
+        found = [one[:most] for one in found]
+        if not by_gradient:
+            return [[self._caption(h, h.attention) for h in one] for one in found]
         from captioning.saliency import gradient_maps
 
-        best = [found[0] for found in self._search(regions, decode, attend=False)]
-        maps = gradient_maps(self.model, pixels, [(i, h.words, range(len(h.words))) for i, h in enumerate(best)])
-        return [self._caption(h, of_pieces) for h, of_pieces in zip(best, maps, strict=True)]
+        asked = [(image, h.words, range(len(h.words))) for image, one in enumerate(found) for h in one]
+        maps = iter(gradient_maps(self.model, pixels, asked))
+        return [[self._caption(h, next(maps)) for h in one] for one in found]
 
     def most_words(self, wanted: int = Decode.max_words) -> int:
         """wanted, or as many words as the decoder has positions for."""
@@ -73,7 +102,7 @@ class Captioner:
         """What a word's map shows: "attention", "gradient" (gradient times input), or "even" where every word sees the mean region."""
         return map_kind(self.description["config"])
 
-    def caption_regions(self, regions, decode: Decode, attend: bool = False) -> list[list[Caption]]:
+    def caption_regions(self, regions: "torch.Tensor", decode: Decode, attend: bool = False) -> list[list[Caption]]:
         """regions (B,R,D) -> for each image the captions of the search, best first."""
         return [[self._caption(h, h.attention) for h in found] for found in self._search(regions, decode, attend)]
 
@@ -87,7 +116,14 @@ class Captioner:
         with seeded(decode.seed, self.device):
             return search(self.model.decoder, regions.to(self.device), decode, attend)
 
-    def prepare(self, image):
+    def _search_on(self, found: list[list], regions, decode: Decode, attend: bool) -> None:
+        """Images whose search ended with the best caption and before `beam` others are searched until those are there too; the best stays the best."""
+        short = [image for image, one in enumerate(found) if len(one) < decode.beam]
+        if short and not decode.sample:
+            for image, one in zip(short, self._search(regions[short], replace(decode, stop="full"), attend), strict=True):
+                found[image] = one
+
+    def prepare(self, image: "Photo") -> "np.ndarray":
         """Any image -> what the encoder sees, uint8 (S,S,3)."""
         import numpy as np
         from PIL import Image
@@ -109,26 +145,28 @@ class Captioner:
             if not isinstance(of_pieces, np.ndarray):
                 of_pieces = of_pieces.float().cpu().numpy().reshape(-1, *self.model.encoder.grid)
             maps = np.array([of_pieces[places].mean(axis=0) for _, places in groups]).reshape(-1, *of_pieces.shape[1:])
-        return Caption(self.vocabulary.text(hypothesis.words), hypothesis.score, [word for word, _ in groups], maps)
+        return Caption(self.vocabulary.text(hypothesis.words), hypothesis.score, [word for word, _ in groups], maps, hypothesis.ended)
 
 
 def load_captioner(
     path: str | Path, device: str = "auto", weights: str = "pretrained", encoder: str = "", locations: str = ""
 ) -> Captioner:
-    """Load a checkpoint folder. device: auto, cpu or cuda. weights, encoder: see captioning.checkpoint.load_checkpoint.
+    """Load a checkpoint: a folder, or hf:OWNER/NAME[@REVISION] (captioning.hub). device: auto, cpu or cuda.
 
-    locations: what hard attention looks at, in place of what it was configured for: expected, sample or argmax. Raises BadInput.
+    weights, encoder: see captioning.checkpoint.load_checkpoint. locations: what hard attention looks at, in place of
+    what it was configured for: expected, sample or argmax. Raises BadInput.
     """
     import torch
 
     from captioning.checkpoint import load_checkpoint
+    from captioning.hub import resolve
     from models import build_model
 
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, vocabulary, description = load_checkpoint(path, build_model, weights, encoder)
+    model, vocabulary, description = load_checkpoint(resolve(path), build_model, weights, encoder)
     if locations:
         if not getattr(model.decoder, "hard", False):
             raise BadInput(f"--locations {locations}: {path} has no hard attention; leave the option out")

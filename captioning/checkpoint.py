@@ -5,6 +5,8 @@ config.json holds the words of the vocabulary, or, of subwords, the hash of the 
 An encoder that was fetched from elsewhere and stayed as it was (frozen, no statistics that drift) is not stored: config.json holds its exact
 tag and hash, model.safetensors the regions of one fixed drawn picture, and loading compares those: a differently rounded copy of the same
 weights passes, another net is an error.
+
+A finished checkpoint has a README.md too, its model card (captioning/model_card.py), which nothing reads when it is loaded.
 """
 
 import contextlib
@@ -25,8 +27,13 @@ from captioning.systems import SYSTEMS
 from captioning.vocabulary import Vocabulary
 
 SCHEMA = 1
+# Schema of config.json -> what makes its content (a dict) that of the next schema. An older checkpoint is read through all from its own on, so
+# that whoever raises SCHEMA adds the one line from the schema before.
+CONVERTERS: dict[int, Callable[[dict], dict]] = {}
+PICKLES = (".tar", ".pth", ".pt", ".pkl", ".bin")
 PROBE = "probe.regions"
-ENCODER_FIELDS = ("name", "tag", "kind", "weights_sha256", "file_sha256", "grid", "dim", "stored")
+DATA_FIELDS = {"name": str, "fingerprint": str}
+ENCODER_FIELDS = {"name": str, "tag": str, "kind": str, "weights_sha256": str, "file_sha256": str, "grid": list, "dim": int, "stored": bool}
 # Relative distance of the probe's regions: rounding weights to fp16 gives about 1e-3, another net about 1.
 PROBE_TOLERANCE = 0.05
 
@@ -133,7 +140,7 @@ def read_description(folder: str | Path) -> dict:
         raise BadInput(f"{folder}: no such checkpoint; train one with: python train.py --data DIR, or python benchmarks/run_all.py")
     path = folder / "config.json"
     if not path.is_file():
-        pickles = [p.name for p in folder.iterdir() if p.suffix in (".tar", ".pth", ".pt", ".pkl", ".bin") and p.name != "state.pt"]
+        pickles = [p.name for p in folder.iterdir() if p.suffix in PICKLES and p.name != "state.pt"]
         reason = f"holds {pickles[0]}, a pickle; those are never loaded" if pickles else "has no config.json"
         if (folder / "state.pt").exists():
             reason = "holds a training that has not finished its first epoch"
@@ -141,10 +148,9 @@ def read_description(folder: str | Path) -> dict:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         schema = description["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(f"{path}: cut or not a checkpoint's ({error}); copy the folder again") from error
-    if schema != SCHEMA:
-        raise BadInput(f"{path}: checkpoint schema {schema}, this version reads {SCHEMA}; use the version of ReCap that wrote it")
+    description = _convert(description, schema, path)
     missing = [name for name in ("run_id", "data", "config", "vocabulary", "encoder", "model_sha256") if name not in description]
     if missing:
         raise BadInput(f"{path}: has no {missing[0]!r}, so it is no checkpoint of ReCap; give a folder that train.py wrote")
@@ -153,9 +159,31 @@ def read_description(folder: str | Path) -> dict:
     wrong = [name for name, kind in wanted.items() if not isinstance(description.get(name), kind)]
     if isinstance(description["vocabulary"], dict) and not {"tokenizer", "sha256", "size"} <= description["vocabulary"].keys():
         wrong.append("vocabulary")
-    wrong += [name for name in ENCODER_FIELDS if not wrong and name not in description["encoder"]]
+    if isinstance(description["vocabulary"], list) and not all(isinstance(word, str) for word in description["vocabulary"]):
+        wrong.append("vocabulary")
+    for part, fields in {"data": DATA_FIELDS, "encoder": ENCODER_FIELDS}.items():
+        wrong += [f"{part}.{name}" for name, kind in fields.items() if not wrong and not isinstance(description[part].get(name), kind)]
     if wrong:
         raise BadInput(f"{path}: {wrong[0]!r} is missing or of another type; copy the folder again")
+    return description
+
+
+def _convert(description: dict, schema: object, path: Path) -> dict:
+    """A description of any schema that has a way to ours -> of ours. Raises BadInput that says what to do where there is none."""
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise BadInput(f"{path}: cut or not a checkpoint's (schema {schema!r:.40}); copy the folder again")
+    if schema > SCHEMA:
+        raise BadInput(f"{path}: checkpoint schema {schema}, this version reads {SCHEMA}; a newer ReCap wrote it: update ReCap (git pull)")
+    for older in range(schema, SCHEMA):
+        if older not in CONVERTERS:
+            raise BadInput(
+                f"{path}: checkpoint schema {schema}, this version reads {SCHEMA} and has no way there from {older}; train it again, or use the "
+                "version of ReCap that wrote it"
+            )
+        try:
+            description = CONVERTERS[older](description) | {"schema": older + 1}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path}: cut or not a checkpoint's of schema {older} ({error!r}); copy the folder again") from error
     return description
 
 

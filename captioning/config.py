@@ -15,6 +15,7 @@ from captioning.bad_input import BadInput, at_least, flag, one_of
 NUMERICS = 1
 
 
+SYSTEM_NAMES = ("attend", "t5", "prefix", "sep", "transformer")
 LANGUAGE = ("t5", "prefix", "sep")  # systems with a language model
 TRANSFORMERS = (*LANGUAGE, "transformer")
 
@@ -70,7 +71,7 @@ class RunConfig:
     name: str = "attend"
     """What the run is called in tables and in its run id."""
     seed: int = 0
-    system: Literal["attend", "t5", "prefix", "sep", "transformer"] = "attend"
+    system: Literal[SYSTEM_NAMES] = "attend"
     """attend: LSTM with visual attention. t5: T5 reads the image as its encoder's output. prefix: GPT-2 continues a prefix made of the image.
     sep: GPT-2 over regions, a learned [SEP] and text. transformer: Transformer decoder with cross-attention."""
 
@@ -209,7 +210,7 @@ class RunConfig:
             batch_size=1, epochs=1, warmup_steps=0, clip_norm=0.0, penalty_weight=0.0, patience=0,
             layers=1, heads=1, width=1, projection_dim=0, prefix_length=1, refiner_layers=0,
         )  # fmt: skip
-        one_of(self, system=("attend", "t5", "prefix", "sep", "transformer"), resize=("squash", "crop"), vocabulary=("train", "all"))
+        one_of(self, system=SYSTEM_NAMES, resize=("squash", "crop"), vocabulary=("train", "all"))
         one_of(self, batching=("images", "captions", "one"), features=("regions", "vector"), mask=("image", "causal"))
         one_of(self, train_on=("train", "all"), padding=("masked", "end"))
         one_of(self, schedule=("cosine", "constant", "plateau"), augment=("none", "crop", "crop-colour-flip"), select=("free", "published"))

@@ -1,8 +1,10 @@
 """One data set type for everything that has images with captions; `load_data` finds out what lies in a folder.
 
 python -m captioning.data DIR [--no-images] [--workers N]
+python -m captioning.data download flickr8k|flickr30k|coco --to DIR
 
-prints splits, counts, words, lengths, both vocabulary rules and what is broken. DIR is the word "demo" for the project's own drawn scenes, or a folder
+The first prints splits, counts, words, lengths, both vocabulary rules and what is broken; the second fetches a data set from its public sources
+(captioning/download.py; a folder of that name is ./download). DIR is the word "demo" for the project's own drawn scenes, or a folder
 with captions and their images (in folders, or in tars that are never unpacked). Of what lies in the folder the first counts:
 
 1. `dataset*.json`, Karpathy's layout: splits and tokens are given (captioning/karpathy.py);
@@ -23,6 +25,7 @@ Reads DIR; writes only small index files under the cache folder ($RECAP_CACHE, e
 
 import argparse
 import gc
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +152,14 @@ def _only(folder: Path, found: list[Path]) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m captioning.data", description="What a data set holds, and what is broken in it.")
+    if sys.argv[1:2] == ["download"]:
+        from captioning import download
+
+        return download.main(sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        prog="python -m captioning.data",
+        description="What a data set holds, and what is broken in it. To fetch one: python -m captioning.data download --help",
+    )
     parser.add_argument("data", metavar="DIR", help="folder with captions and their images, the captions file itself, or 'demo'")
     parser.add_argument("--no-images", action="store_true", help="do not open the images (they must still be there)")
     parser.add_argument(

@@ -124,7 +124,7 @@ def check_facts(home: Path, record: dict) -> Iterator[str]:
         ("training curve", training["curve"], Path(record["files"]["curve"]["path"]).name),
         ("training epochs", training["epochs"], len(curve)),
         ("training curve's epochs", [line["epoch"] for line in curve], list(range(1, len(curve) + 1))),
-        ("training best_epoch", training["best_epoch"], 1 + max(range(len(curve)), key=lambda k: curve[k][SELECTED_BY[config["select"]]])),
+        ("training best_epoch", training["best_epoch"], best_epoch(curve, SELECTED_BY[config["select"]])),
         ("training selection", training["selection"], f"BLEU-4, {SELECTION[config['select']]}, val"),
     ]
     if header["vocabulary"] is not None:  # of subwords only the record has the number
@@ -146,6 +146,11 @@ def check_facts(home: Path, record: dict) -> Iterator[str]:
     if "ended" in record:  # records from before 2026-11-21 have it not
         facts.append(("ended", record["ended"], ended_shares(lines)))
     yield from differences(facts)
+
+
+def best_epoch(curve: Sequence[dict], column: str) -> int:
+    """The first of the highest scores, from 1; where all are 0 that of the lowest cross-entropy, as train.py chooses."""
+    return 1 + max(range(len(curve)), key=lambda k: (curve[k][column], 0 if curve[k][column] else -curve[k]["val_cross_entropy"]))
 
 
 def ended_shares(lines: Sequence[dict]) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ from captioning.fingerprint import file_sha256
 
 DEMO_PREFIX = "demo_"
 FOLLOWS_SEED = "+seed"
+OWN = "own"  # convnext_femto.own: timm's architecture with weights of one's own, which no download stands for
 ROOT = Path(__file__).resolve().parents[1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Chance that the last block is left out for a picture in train mode; it rises from 0 block by block. arXiv:2201.03545 table 5, and what
@@ -120,7 +121,8 @@ def check_name(encoder: str) -> None:
 def exact_tag(encoder: str) -> str:
     """timm's name with its weight tag: "deit_tiny_patch16_224" -> "deit_tiny_patch16_224.fb_in1k". A name without weights stays bare.
 
-    A bare name stands for timm's default, whatever that was trained on: captioning/weight_tags.py. torchvision's weights only come by full name.
+    NAME.own has weights of one's own. A bare name stands for timm's default, whatever that was trained on: captioning/weight_tags.py.
+    torchvision's weights only come by full name.
     """
     import timm
     from timm.models import get_pretrained_cfg
@@ -131,6 +133,8 @@ def exact_tag(encoder: str) -> str:
         raise BadInput(
             f"--encoder {encoder}: timm knows no such model; nearest: {', '.join(near) or 'none'}; or give path/to/file.py:factory"
         )
+    if tag == OWN:
+        return encoder
     if tag:
         known = timm.list_pretrained(f"{name}.*") + [t for t in torchvision_weights.ENUMERATIONS if t.partition(".")[0] == name]
         if encoder not in known:
@@ -157,11 +161,11 @@ def create_trunk(source: TrunkSource, image_size: int = 0, stochastic_depth: boo
     else:
         import timm
 
-        name = source.tag.partition(".")[0]
+        name, _, tag = source.tag.partition(".")
         settings = {"img_size": image_size} if image_size and _takes_image_size(source.tag) else {}
         if stochastic_depth and name in STOCHASTIC_DEPTH:
             settings["drop_path_rate"] = STOCHASTIC_DEPTH[name]
-        trunk = timm.create_model(name if source.kind == "torchvision" else source.tag, pretrained=False, **settings)
+        trunk = timm.create_model(name if source.kind == "torchvision" or tag == OWN else source.tag, pretrained=False, **settings)
     if source.weights_path is not None:
         _load(trunk, source, head_norm)
     if hasattr(trunk, "reset_classifier"):
@@ -268,6 +272,8 @@ def _takes_image_size(tag: str) -> bool:
 def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
     if weights != "pretrained":
         return _local_weights(tag, Path(weights))
+    if tag.endswith(f".{OWN}"):
+        raise BadInput(f"--encoder {tag}: weights of your own; name them: --weights F.safetensors, or --weights none for random ones")
     if tag in torchvision_weights.ENUMERATIONS:
         return torchvision_weights.find(tag, fetch)
     from huggingface_hub import hf_hub_download, try_to_load_from_cache

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+from captioning import human
 from captioning.bad_input import BadInput, run_command
 from captioning.claims_file import FILES, is_as_written, make_claims, read_claims, reports_of
 from captioning.data import CaptionData, load_data
@@ -127,6 +128,9 @@ def verify(folder: Path, reports: Path, data: str | None = None, *, published: P
             tally.show(record["run_id"], list(_check_record(home, record, planned[home].get(record["run_id"], {}), tally)), holds)
         if given:
             tally.show("data", list(given.check(home, records, tally)))
+        if (home / human.FILE).exists():
+            print(f"{home.name}: scoring people again", file=sys.stderr)
+            tally.show(f"{home.name}/{human.FILE}", list(_check_people(home, records, tally)))
         print(f"{home.name}: making the findings again", file=sys.stderr)
         _check_claims(home, records, reports / home.name / "claims.json", published, tally)
     for path in sorted(folder.glob("speed/*.json")):
@@ -241,6 +245,29 @@ def _token_rules_difference(path: Path, record: dict, tally: Tally) -> str | Non
     ]
     difference = first_difference(stated | {"splits": {}}, about) or first_difference(*rows, "rules") or _scores_difference(*both, tally)
     return f"{path.parent.name}/{path.name}: {difference}" if difference else None
+
+
+def _check_people(home: Path, records: list[dict], tally: Tally) -> Iterator[str]:
+    """human.json: people's scores, and every run's on the same references, made again."""
+    try:
+        stated, own = human.read_human(home), {r["run_id"]: r for r in records if r["status"] == "finished"}
+        unknown = [row["run_id"] for row in stated["runs"] if row["run_id"] not in own]
+        if unknown or not own:
+            yield f"{unknown[0] if unknown else 'people'}: no finished record of it"
+            return
+        found = human.score_people(home, next(iter(own.values())))
+        found["runs"] = [human.score_run(home, own[row["run_id"]]) for row in stated["runs"]]
+        bare = [{name: value for name, value in one.items() if name not in ("people", "runs")} for one in (stated, found)]
+        rows = [{"people": one["people"]} | {row["run_id"]: row["scores"] for row in one["runs"]} for one in (stated, found)]
+        about = [[[row["run_id"], row["captions_sha256"], row["beam"]] for row in one["runs"]] for one in (stated, found)]
+        scores = [{f"{who} {protocol}": each for who, both in one.items() for protocol, each in both.items()} for one in rows]
+        difference = first_difference(*bare) or first_difference(*about, "runs") or _scores_difference(*scores, tally)
+        if difference:
+            yield difference
+    except BadInput as error:
+        yield str(error)
+    except DAMAGED as error:
+        yield f"not laid out as results/README.md says ({type(error).__name__}: {error})"
 
 
 def _by_place(splits: Mapping[str, Mapping]) -> dict[str, dict]:

@@ -117,6 +117,8 @@ def pretraining(tag: str, kind: str, weights_sha256: str) -> str:
     if kind == "file":
         return "as the encoder's file says"
     suffix = tag.partition(".")[2]
+    if suffix == "own":
+        return "weights of one's own"
     parts = suffix.split("_")
     if all(part in SETS or part in RECIPES for part in parts):
         return ", then ".join(SETS[part] for part in parts if part in SETS) or suffix

@@ -3,8 +3,9 @@
     python reports/build.py [--results results] [--evidence results/evidence] [--out reports] [--evidence-only]
 
 Reads records, captions, curves and attention strips as results/README.md lays them out; recomputes no score and imports no torch. Beside each page it
-writes every table as CSV, Markdown and LaTeX (tables/), every figure as PNG and SVG (figures/), and claims.json: what was found of each claim, for a
-machine to check. Equal results give equal bytes; findings and figures whose inputs have not changed since the last build are kept.
+writes every table as CSV, Markdown and LaTeX (tables/), every figure as PNG and SVG (figures/), claims.json: what was found of each claim, for a
+machine to check, and browse.html: all test captions of all systems. Equal results give equal bytes; findings and figures whose inputs have not
+changed since the last build are kept.
 --evidence-only builds the committed pages, reports/evidence/<profile>/, from the committed records instead of the reader's own.
 """
 
@@ -28,8 +29,11 @@ from captioning.claims_file import make_claims, pages_of, read_claims, reports_o
 from captioning.published import load_numbers  # noqa: E402
 from reports import cost, loss_parts, sections, verdicts  # noqa: E402
 from reports.beside import Beside  # noqa: E402
+from reports.browse import write_browse  # noqa: E402
+from reports.errors import analyse_profile, error_tables, errors_csv  # noqa: E402
 from reports.examples import attention_strips, ranked_captions  # noqa: E402
 from reports.figures import save  # noqa: E402
+from reports.human import human_table  # noqa: E402
 from reports.pointing import pointing_table  # noqa: E402
 from reports.profile import Profile, anchor_of, load_profile  # noqa: E402
 from reports.protocol_rules import protocols  # noqa: E402
@@ -142,7 +146,10 @@ def _build_profile(
     _add_attention(page, photos_allowed=not is_evidence or profile.name in OWN_PICTURES)
     _add_cost_and_loss(page)
     _add_speeds(page, places)
+    _add_people(page)
+    _add_errors(page, each_caption=not is_evidence)
     _add_captions(page)
+    _add_browse(page)
     page.content["raw"] = {run["run_id"]: _without_scores(run) for run in profile.runs}
     page.text("scores.csv", long_csv(profile.finished))
     with atomic_write(target / "index.html") as file:
@@ -230,6 +237,37 @@ def _add_speeds(page: Page, places: list[Path]) -> None:
     page.problems += problems
     made = [(page.table(speed_table(r)), page.table(growth_table(r)), page.table(coco_table(r))) for r in records]
     page.content["speeds"] = [table for tables in made for table in tables if table is not None]
+
+
+def _add_people(page: Page) -> None:
+    made, problems = human_table(page.profile)
+    page.problems += problems
+    page.content["people"] = page.table(made)
+
+
+def _add_errors(page: Page, each_caption: bool) -> None:
+    """each_caption: with a file that has a row for every caption, which is megabytes."""
+    analysis = analyse_profile(page.profile, page.beam)
+    made = error_tables(page.profile, analysis, page.ranked[0]["run_id"] if page.ranked else None, page.beam)
+    page.problems += [problem for problem in analysis.problems if problem not in page.problems]
+    if made is not None:
+        for table in (made["shares"], *made["further"]):
+            page.table(table)
+        if each_caption:
+            page.text("errors.csv", errors_csv(analysis))
+    page.content |= {"errors": made, "each_caption": each_caption}
+
+
+def _add_browse(page: Page) -> None:
+    """The page to browse all test captions, beside this one."""
+    page.content["browse"], path = "", page.target / "browse.html"
+    if page.profile.finished:
+        try:
+            page.content["browse"] = write_browse(page.profile, path, report="index.html").name
+        except BadInput as error:
+            page.problems.append(str(error))
+    if not page.content["browse"]:
+        path.unlink(missing_ok=True)
 
 
 def _add_captions(page: Page) -> None:

@@ -1,9 +1,12 @@
 """caption.py as people call it: what goes to stdout, which checkpoint, any photo, the strip, and one line for whatever cannot be used."""
 
+import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from captioning.config import Decode, RunConfig
 from captioning.data import load_data
 from captioning.inputs import open_inputs
 from captioning.validation import predict
+from captioning.vocabulary import END, START
 from tests.tiny import SETTINGS, make_data
 from train import Where, train
 
@@ -89,8 +93,9 @@ def test_json_is_a_list_of_objects(call, photos, trained):
     found = json.loads(out)
     assert status == 0 and [f["image"] for f in found] == list(map(str, photos[:2]))
     for one in found:
-        assert list(one) == ["image", "caption", "score", "words", "checkpoint"]
+        assert list(one) == ["image", "caption", "score", "ended", "words", "checkpoint", "decode"]
         assert one["caption"] == " ".join(one["words"]) and one["score"] < 0 and one["checkpoint"] == str(trained)
+        assert one["decode"] == "beam 3"
 
 
 def test_a_caption_alone_equals_it_in_a_batch(captioner, photos):
@@ -213,7 +218,7 @@ def test_help_needs_no_torch():
     script += "except SystemExit as e: assert e.code == 0\nassert not {'torch', 'timm', 'numpy', 'PIL'} & sys.modules.keys()\n"
     said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
-    for option in ("--img", "--beam", "--checkpoint", "--attention", "--json"):
+    for option in ("--img", "--beam", "--checkpoint", "--attention", "--json", "--csv", "--out", "--sample", "python caption.py --img "):
         assert option in said.stdout
 
 
@@ -260,12 +265,16 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-BAD = {
+BROKEN = {
     "missing": (lambda t, p: ["--img", t / "no.jpg"], "no.jpg: no such image file; check the path"),
     "empty": (lambda t, p: ["--img", written(t / "e.jpg", b"")], "e.jpg: the file is empty"),
     "truncated": (lambda t, p: ["--img", written(t / "t.png", p.read_bytes()[:90])], "t.png: broken or cut short"),
     "no image": (lambda t, p: ["--img", written(t / "n.jpg", b"hello, world")], "n.jpg: not an image that can be read; give a JPEG"),
     "bomb": (lambda t, p: ["--img", bomb(t / "b.png")], "b.png: more than 250 million pixels"),
+}  # fmt: skip
+BAD = {
+    "no photo": (lambda t, p: [], "which photo? For instance: python caption.py --img "),
+    "stdin and others": (lambda t, p: ["--img", "-", p], "--img -: the photo on stdin is captioned alone"),
     "folder without pictures": (lambda t, p: ["--img", written(t / "d" / "x.txt", b"").parent], "d: no pictures in this folder"),
     "pattern without match": (lambda t, p: ["--img", t / "*.jpg"], "*.jpg: matches no file"),
     "empty name": (lambda t, p: ["--img", ""], "--img '': an empty name"),
@@ -273,7 +282,15 @@ BAD = {
     "beam wider than the vocabulary": (lambda t, p: ["--img", p, "--beam", 500], "--beam 500: wider than the vocabulary of"),
     "no words": (lambda t, p: ["--img", p, "--max-words", 0], "--max-words 0"),
     "penalty not a number": (lambda t, p: ["--img", p, "--length-penalty", "nan"], "--length-penalty nan"),
-    "two strips": (lambda t, p: ["--img", p, p, "--attention", t / "a.png"], "--attention draws one photo's strip"),
+    "two strips": (lambda t, p: ["--img", p, p.parent, "--attention", t / "a.png"], "--attention draws one photo's strip"),
+    "temperature without sampling": (lambda t, p: ["--img", p, "--temperature", 2], "--temperature: of drawn captions only; add --sample"),
+    "sampling a beam": (lambda t, p: ["--img", p, "--sample", "--beam", 3], "--beam: --sample draws one caption"),
+    "sampling beams": (lambda t, p: ["--img", p, "--sample", "--beams"], "--beams: --sample draws one caption"),
+    "top-p above 1": (lambda t, p: ["--img", p, "--sample", "--top-p", 2], "--top-p 2.0: give a share"),
+    "beams as COCO results": (lambda t, p: ["--img", p, "--beams", "--format", "coco"], "--beams: COCO results hold one caption an image"),
+    "text into a file": (lambda t, p: ["--img", p, "--out", t / "o.txt"], "o.txt: text is for reading; add --format json"),
+    "into a folder": (lambda t, p: ["--img", p, "--out", t, "--json"], "not a file; name one"),
+    "into a photo": (lambda t, p: ["--img", p, "--out", p, "--json"], "not what --format json writes"),
     "strip of another kind": (lambda t, p: ["--img", p, "--attention", t / "a.txt"], "a.txt: write a .png"),
     "strip in no folder": (lambda t, p: ["--img", p, "--attention", written(t / "f", b"") / "a.png"], "f: File exists; free some space or"),
     "strip read-only": (lambda t, p: ["--img", p, "--attention", "/proc/1/a.png"], "/proc/1"),
@@ -283,19 +300,188 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", [*BAD, *BROKEN])
 def test_bad_input_is_one_line(call, photos, tmp_path, case, trained):
-    make_line, said = BAD[case]
+    make_line, said = (BAD | BROKEN)[case]
     line = make_line(tmp_path, photos[0])
+    before = photos[0].read_bytes()
     status, out, err = call(*line, checkpoint=None if "--checkpoint" in line else trained)
     errors = [text for text in err.splitlines() if not text.startswith(("checkpoint: ", "usage:", " "))]
-    assert status == 2 and "Traceback" not in err
+    assert status == (1 if case in BROKEN else 2) and "Traceback" not in err
     assert len(errors) == 1 and errors[0].startswith("caption.py: error: ") and said in errors[0]
-    assert out == "" or case.startswith("strip")  # the caption is said before the strip is drawn
+    assert out == "" and photos[0].read_bytes() == before
 
 
 def test_a_broken_photo_among_others_costs_only_its_own_caption(call, photos, tmp_path):
     broken = written(tmp_path / "broken.jpg", photos[0].read_bytes()[:60])
     status, out, err = call("--img", photos[0], broken, photos[1], "--json")
-    assert status == 2 and [f["image"] for f in json.loads(out)] == [str(photos[0]), str(photos[1])]
+    assert status == 1 and [f["image"] for f in json.loads(out)] == [str(photos[0]), str(photos[1])]
     assert sum("broken.jpg" in line for line in err.splitlines()) == 1
+    assert err.splitlines()[-1] == "1 of 3 photos could not be read, the others are captioned"
+
+
+def test_a_photo_on_stdin_is_captioned_as_its_file(call, photos, monkeypatch):
+    class Piped(io.TextIOWrapper):
+        def isatty(self):
+            return False
+
+    monkeypatch.setattr(sys, "stdin", Piped(io.BytesIO(photos[2].read_bytes())))
+    assert call("--img", "-")[:2] == (0, call("--img", photos[2])[1])
+    monkeypatch.setattr(sys, "stdin", Piped(io.BytesIO(b"hello, world")))
+    status, out, err = call("--img", "-")
+    assert (status, out) == (1, "") and "stdin: not an image" in err
+
+
+def test_the_word_demo_is_some_drawn_scenes(call):
+    status, out, _ = call("--img", "demo", "--csv")
+    assert status == 0 and [row["image"] for row in csv.DictReader(io.StringIO(out))] == [f"scene-{n:06}" for n in range(3400, 3404)]
+
+
+def test_all_alternatives_are_the_hypotheses_of_a_full_beam(captioner, photos):
+    """`beam` of them, best first, the first as `caption` says it; scores as one teacher-forced pass of the decoder gives them."""
+    decode = Decode(beam=4, max_words=12)
+    for photo, best in zip(photos, captioner.caption(photos, decode), strict=True):
+        found = captioner.alternatives(photo, decode, attend=True)
+        assert len({c.text for c in found}) == 4 and [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+        assert (found[0].text, found[0].score) == (best.text, pytest.approx(best.score, abs=1e-4))
+        regions = captioner.model.encode(torch.from_numpy(captioner.prepare(photo))[None])
+        for one in found:
+            assert one.attention.shape[0] >= len(one.words) and one.attention.shape[1:] == (2, 2)
+            ids = captioner.vocabulary.encode(one.text)
+            ids = [START, *ids, END] if one.ended else [START, *ids]
+            with torch.inference_mode():
+                logits = captioner.model.decoder(regions, torch.tensor([ids[:-1]]))[0]  # (T, V)
+            steps = logits.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
+            assert one.score == pytest.approx(float(steps.sum()), abs=1e-3)
+
+
+def test_a_caption_cut_at_its_longest_has_not_ended(captioner, photos):
+    (cut,), (whole,) = (captioner.caption(photos[:1], Decode(beam=1, max_words=most)) for most in (2, 12))
+    assert whole.ended and len(whole.words) > 2 and not cut.ended and cut.words == whole.words[:2]
+
+
+def test_alternatives_in_every_format(call, photos, captioner):
+    first, second = ([c.text for c in captioner.alternatives(photo, Decode(beam=3))] for photo in photos[:2])
+    alone = call("--img", photos[0], "--beam", 3, "--beams")[1].splitlines()
+    assert [line.split(maxsplit=1)[1].removesuffix(" (cut)") for line in alone] == first
+    both = call("--img", *photos[:2], "--beam", 3, "--beams")[1].splitlines()
+    assert both[0] == f"{photos[0]}:" and both[4] == f"{photos[1]}:" and [line.split(maxsplit=1)[1] for line in both[5:]] == second
+    found = json.loads(call("--img", *photos[:2], "--beam", 3, "--beams", "--json")[1])
+    assert [[a["caption"] for a in one["alternatives"]] for one in found] == [first, second]
+    rows = list(csv.DictReader(io.StringIO(call("--img", *photos[:2], "--beam", 3, "--beams", "--csv")[1])))
+    assert [(row["caption"], row["rank"]) for row in rows] == [(text, str(n % 3 + 1)) for n, text in enumerate(first + second)]
+
+
+def test_drawn_captions_follow_the_seed(call, photos):
+    line = ["--img", *photos[:6], "--sample", "--temperature", 3]
+    one = call(*line, "--seed", 1)[1]
+    assert one == call(*line, "--seed", 1)[1] and one != call(*line, "--seed", 2)[1]
+    greedy = call("--img", *photos[:6], "--beam", 1)[1]
+    assert call("--img", *photos[:6], "--sample", "--top-k", 1, "--seed", 5)[1] == greedy != one
+
+
+def test_each_photo_is_captioned_once(call, photos):
+    assert call("--img", photos[0], photos[0].parent, photos[0], "--csv")[1] == call("--img", photos[0].parent, "--csv")[1]
+
+
+@pytest.fixture
+def captioned(monkeypatch, captioner) -> list:
+    """Pictures that the captioner was given since."""
+    seen = []
+    search = captioner.alternatives_of
+    monkeypatch.setattr(captioner, "alternatives_of", lambda images, *how: seen.extend(images) or search(images, *how))
+    return seen
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.csv", "coco.json"])
+def test_a_file_is_gone_on_from(call, photos, tmp_path, captioned, name):
+    more = ["--format", "coco"] if name == "coco.json" else []
+    out, whole = tmp_path / "new" / name, tmp_path / name
+    assert call("--img", *photos, "--out", whole, *more)[:2] == (0, "")
+    call("--img", *photos[:5], "--out", out, *more)
+    del captioned[:]
+    status, _, err = call("--img", *photos, "--out", out, *more)
+    assert status == 0 and len(captioned) == len(photos) - 5 and f"5 of {len(photos)} photos are in it already" in err
+    assert out.read_bytes() == whole.read_bytes()
+    del captioned[:]
+    assert call("--img", *photos, "--out", out, *more)[0] == 0 and captioned == []
+    if not more:
+        status, _, err = call("--img", *photos, "--out", out, "--beam", 2)
+        assert status == 2 and "has decode 'beam 5', this call 'beam 2'" in err and out.read_bytes() == whole.read_bytes()
+
+
+def test_a_stopped_call_keeps_what_is_done(call, photos, tmp_path, captioner, monkeypatch):
+    monkeypatch.setattr(caption, "AT_ONCE", 4)
+    search, calls = captioner.alternatives_of, []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return search(*given)
+
+    monkeypatch.setattr(captioner, "alternatives_of", stopped)
+    status, _, _ = call("--img", *photos, "--out", tmp_path / "o.json")
+    assert status == 130 and [one["image"] for one in json.loads((tmp_path / "o.json").read_text())] == list(map(str, photos[:8]))
+    monkeypatch.setattr(captioner, "alternatives_of", search)
+    status, _, err = call("--img", *photos, "--out", tmp_path / "o.json")
+    assert status == 0 and len(json.loads((tmp_path / "o.json").read_text())) == len(photos)
+    assert f"{len(photos) - 8} photos captioned in" in err and "images/s" in err
+
+
+def test_coco_results_are_scored_as_they_are(call, photos, tmp_path, data):
+    """pycocotools, which reads them for the field, takes them; so does this project's scorer."""
+    from pycocotools.coco import COCO
+
+    from captioning.caption_files import read_candidates
+
+    (tmp_path / "val").mkdir()
+    files = [tmp_path / "val" / f"COCO_val2014_{n:012}.png" for n in (391895, 42)]
+    for file, photo in zip(files, photos, strict=False):
+        file.write_bytes(photo.read_bytes())
+    call("--img", tmp_path / "val", "--format", "coco", "--out", tmp_path / "r.json")
+    truth = COCO()
+    truth.dataset = {"images": [{"id": 391895}, {"id": 42}], "annotations": []}
+    truth.createIndex()
+    results = truth.loadRes(str(tmp_path / "r.json"))
+    assert sorted(results.getImgIds()) == [42, 391895]
+    assert read_candidates(tmp_path / "r.json").captions == {
+        str(one["image_id"]): one["caption"] for one in json.loads((tmp_path / "r.json").read_text())
+    }
+    status, _, err = call("--img", tmp_path / "val", photos[0], "--format", "coco", "--out", tmp_path / "r.json")
+    assert status == 2 and "COCO's image numbers and file names" in err
+
+
+def test_a_strip_for_each_photo_stays_in_its_folder(call, photos, tmp_path, captioned):
+    """Photos of one name in two folders, and names that lead elsewhere."""
+    names = ["a/dog.png", "b/dog.png", "a/..png", "a/sp ace; rm -rf.png", "a/" + "x" * 200 + ".png"]
+    for name, photo in zip(names, photos, strict=False):
+        written(tmp_path / "in" / name, photo.read_bytes())
+    line = ["--img", tmp_path / "in" / "a", tmp_path / "in" / "a" / ".." / "b", tmp_path / "in" / "a" / "..png"]
+    line += ["--save-attention", tmp_path / "strips", "--out", tmp_path / "o.csv"]
+    assert call(*line)[0] == 0 and len(captioned) == 5
+    strips = sorted((tmp_path / "strips").iterdir())
+    assert len(strips) == 5 and {p.name for p in tmp_path.iterdir()} == {"in", "strips", "o.csv"}
+    for strip in strips:
+        with Image.open(strip) as picture:
+            assert picture.format == "PNG" and picture.width > 300
+    strips[0].unlink()
+    del captioned[:]
+    assert call(*line)[0] == 0 and len(captioned) == 1 and strips[0].exists()  # what is missing is made again, nothing else
+
+
+def test_the_docstring_s_lines_run(trained, photos, monkeypatch, capsys, tmp_path):
+    """The lines that people copy: load_captioner, a caption, its alternatives."""
+    import captioning.captioner
+
+    lines = captioning.captioner.__doc__.partition("    from captioning")[2]
+    (tmp_path / "photo.jpg").write_bytes(photos[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent("    from captioning" + lines).replace("checkpoints/...", str(trained)), {})
+    best, *others = capsys.readouterr().out.splitlines()
+    assert len(others) == 5 and others[0].endswith(best)
+
+
+def test_captions_of_named_bytes_pictures_and_paths_are_one(captioner, photos):
+    texts = [captioner.caption([source])[0].text for source in (photos[3], str(photos[3]), photos[3].read_bytes(), Image.open(photos[3]))]
+    assert len(set(texts)) == 1

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from captioning import Captioner, load_captioner
+from captioning import Captioner, checkpoint, load_captioner
 from captioning.bad_input import BadInput
-from captioning.checkpoint import PROBE, load_checkpoint, load_state, save_checkpoint, save_state, settings
+from captioning.checkpoint import ENCODER_FIELDS, PROBE, load_checkpoint, load_state, mark_finished, save_checkpoint, save_state, settings
 from captioning.config import Decode, RunConfig
 from captioning.regions import regions_key
 from captioning.subwords import from_folder
@@ -268,7 +268,13 @@ DAMAGE = {
     "config-without-words": (lambda c: (c / "config.json").write_text('{"schema": 1, "run_id": "x", "data": {}}'), "has no 'config'"),
     "cut-weights": (lambda c: cut(c, "model.safetensors"), "not the file that config.json describes"),
     "no-weights": (lambda c: (c / "model.safetensors").unlink(), "has no model.safetensors"),
-    "another-version": (lambda c: change(c, schema=2), "checkpoint schema 2, this version reads 1"),
+    "a-newer-version": (lambda c: change(c, schema=2), "checkpoint schema 2, this version reads 1; a newer ReCap wrote it: update ReCap"),
+    "an-older-version": (lambda c: change(c, schema=0), "checkpoint schema 0, this version reads 1 and has no way there from 0; train it again"),
+    "no-version": (lambda c: change(c, schema="1"), "cut or not a checkpoint's (schema '1')"),
+    "too-deep": (lambda c: (c / "config.json").write_text("[" * 100_000), "config.json: cut or not a checkpoint's"),
+    "data-without-a-name": (lambda c: change(c, data={"fingerprint": "f"}), "'data.name' is missing or of another type"),
+    "encoder-of-numbers": (lambda c: change(c, encoder=dict.fromkeys(ENCODER_FIELDS, 1)), "'encoder.name' is missing or of another type"),
+    "words-that-are-none": (lambda c: change(c, vocabulary=["<pad>", 1]), "'vocabulary' is missing or of another type"),
     "other-settings": (lambda c: change(c, config={**SETTINGS, "glimpses": 3}), "its settings are of another version"),
     "another-save's-weights": (lambda c: make(c / "x", hidden_dim=8) and (c / "x" / "model.safetensors").rename(c / "model.safetensors"),
                                "killed while saving"),
@@ -292,6 +298,37 @@ def test_a_bad_checkpoint_is_one_line(copy, damage):
     harm, said = DAMAGE[damage]
     harm(copy)
     assert said in complaint(copy)
+
+
+def test_an_older_checkpoint_is_read_through_all_converters(copy, monkeypatch):
+    """Two made-up schemas: -1 called the vocabulary `words`, 0 called it `says` and kept the data set's name alone."""
+    now = json.loads((copy / "config.json").read_text())
+    older = {name: value for name, value in now.items() if name != "vocabulary"}
+    older |= {"schema": -1, "words": now["vocabulary"], "data": now["data"]["name"]}
+    (copy / "config.json").write_text(json.dumps(older))
+
+    def from_minus_1(found):
+        return {n: v for n, v in found.items() if n != "words"} | {"says": found["words"]}
+
+    def from_0(found):
+        assert found["schema"] == 0
+        return {n: v for n, v in found.items() if n != "says"} | {
+            "vocabulary": found["says"],
+            "data": {"name": found["data"], "fingerprint": "f"},
+        }
+
+    monkeypatch.setattr(checkpoint, "CONVERTERS", {-1: from_minus_1, 0: from_0})
+    model, vocabulary, description = load_checkpoint(copy, build_model)
+    assert vocabulary.words == VOCABULARY.words and description == now
+    mark_finished(copy)  # what writes a description writes it as of now
+    assert json.loads((copy / "config.json").read_text()) == now | {"finished": True}
+    (copy / "config.json").write_text(json.dumps({**older, "words": 3} | {"data": None}))
+    assert "'vocabulary' is missing or of another type" in complaint(copy)
+    (copy / "config.json").write_text(json.dumps({n: v for n, v in older.items() if n != "words"}))
+    assert "cut or not a checkpoint's of schema -1 (KeyError('words'))" in complaint(copy)
+    monkeypatch.setattr(checkpoint, "CONVERTERS", {-1: from_minus_1})
+    (copy / "config.json").write_text(json.dumps(older))
+    assert "has no way there from 0" in complaint(copy)
 
 
 def test_a_probe_that_is_not_there_is_named(tmp_path, weights):

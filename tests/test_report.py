@@ -208,7 +208,7 @@ def test_the_protocols_are_one_models_scores(built):
 def test_the_sections_stand_in_their_order(study):
     _, _, page = study
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert sections == ["asked", "protocols", "tables", "curves", "attention", "cost", "losses", "captions", "provenance"]
+    assert sections == ["asked", "protocols", "tables", "curves", "attention", "cost", "losses", "errors", "captions", "provenance"]
     first_table = next(attributes["id"] for tag, attributes in page.tags if tag == "caption")
     assert first_table == "table-verdicts"
 

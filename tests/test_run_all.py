@@ -879,13 +879,14 @@ def test_a_default_call_forgets_nothing_that_all_had_planned(tmp_path):
     class Entry(NamedTuple):
         run_id: str
         labels: dict
+        problem: str = ""
 
         def entry(self) -> dict:
             name, first = self.run_id.rpartition("-")[0], next(iter(self.labels.values()))
             return {"run_id": self.run_id, "name": name, "label": first, "experiments": list(self.labels), "labels": self.labels}
 
     def planned(*entries: Entry, **options) -> dict[str, list[str]]:
-        note_plan(tmp_path, list(entries), Namespace(**{"only": [], "seed": None, "all": False} | options))
+        note_plan(tmp_path, list(entries), Namespace(**{"only": [], "seed": None, "all": False} | options), {"main-0-a": 2.04})
         return {run["run_id"]: run["experiments"] for run in read_plan(tmp_path)}
 
     main, shared = Entry("main-0-a", {"encoders": "Main"}), Entry("t5-0-b", {"systems": "T5", "systems_ablations": "T5"})
@@ -899,4 +900,7 @@ def test_a_default_call_forgets_nothing_that_all_had_planned(tmp_path):
         "main-0-a": ["encoders"], "t5-0-new": ["systems"], "t5-regions-0-c": ["systems_ablations"],
     }  # fmt: skip
     assert planned(main, shared, all=True) == {"main-0-a": ["encoders"], "t5-0-b": ["systems", "systems_ablations"]}
-    assert planned(Entry("extra-0-y", {"encoders": "Extra"}), only=["encoders:extra"]).keys() == {"main-0-a", "t5-0-b", "extra-0-y"}
+    extra = Entry("extra-0-y", {"encoders": "Extra"}, "/home/me/weights: not there")
+    assert planned(extra, only=["encoders:extra"]).keys() == {"main-0-a", "t5-0-b", "extra-0-y"}
+    first, _, last = read_plan(tmp_path)
+    assert first["minutes"] == 2.0 and last["weights"] == "not at hand" and "/home" not in str(last)

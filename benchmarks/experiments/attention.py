@@ -14,7 +14,11 @@ from benchmarks.experiments.encoders import main_row
 
 def runs(profile) -> list:
     """(label, configuration) of each row."""
-    label, soft = main_row(profile)
+    return attention_rows(profile, *main_row(profile))
+
+
+def attention_rows(profile, label: str, soft) -> list:
+    """The three rows of one encoder, given the one with soft attention."""
     return [
         (f"{label}, no attention", replace(soft, name=f"{soft.name}-none", attention="none")),
         (f"{label}, soft attention", soft),

@@ -1,0 +1,256 @@
+"""What a report says of the errors in captions: each system's shares, what causes them, what is confused, and how far the analysis itself is right. No torch.
+
+Reads the captions and references beside the records (test split, the page's main beam) and analyses them (captioning/errors.py); and
+<results>/marked/<profile>.json, captions that were marked by reading them, where those are of runs of the page.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from captioning.bad_input import BadInput
+from captioning.error_counts import Rate, causes, confusions, coverage, rates, richness, worst_images
+from captioning.errors import KINDS, LEAST_IMAGES, TITLES, Error, Spoken, analyse, kinds_of, references_of, spoken, write_rows
+from reports.examples import own_file
+from reports.profile import Profile
+from reports.scores import nearest_beam, with_means, with_warning
+from reports.tables import Column, Link, Missing, Table, Value, minus_sign
+
+SPLIT = "test"
+CONFUSIONS = 12  # pairs of words in the table
+
+
+@dataclass
+class Analysis:
+    """The errors of the finished runs of a page that have captions: run_id -> what was said, and its errors; `beams` says of each run which beam."""
+
+    said: dict[str, Spoken] = field(default_factory=dict)
+    errors: dict[str, dict[str, list[Error]]] = field(default_factory=dict)
+    beams: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def analyse_profile(profile: Profile, beam: str) -> Analysis:
+    """A run whose files cannot be used is a problem and left out."""
+    found, references = Analysis(), {}
+    for record in profile.finished:
+        run_id, width = record["run_id"], nearest_beam(record, SPLIT, "free", beam)
+        try:
+            paths = [own_file(profile.folder, record, kind) for kind in ("captions", "references")]
+            if None in paths:
+                raise BadInput(f"{run_id}: the record names no captions or no references; run again to remake them")
+            if paths[1] not in references:
+                references[paths[1]] = references_of(profile.folder, record, SPLIT)
+            said = spoken(profile.folder, record, SPLIT, width, references[paths[1]])
+        except BadInput as error:
+            found.problems.append(str(error))
+            continue
+        found.said[run_id], found.errors[run_id], found.beams[run_id] = said, said.errors(), width
+    return found
+
+
+def error_tables(profile: Profile, analysis: Analysis, best: str | None, beam: str) -> dict | None:
+    """{"shares", "further": [tables], "n", "beam"} for the page; None where no run has captions. best: the run_id that others are compared with."""
+    rows = [record for record in profile.finished if record["run_id"] in analysis.errors]
+    if not rows:
+        return None
+    found = _all_rates(analysis)
+    heading = with_warning(profile.heading)
+    best = best if best in found else rows[0]["run_id"]
+    name = profile.names[best]
+    tables = [
+        _differences(rows, analysis, found, best, name, heading),
+        _causes(analysis, best, name),
+        _confusions(analysis),
+        _words(rows, analysis, heading),
+        marked_table(profile, analysis),
+    ]
+    return {
+        "shares": _shares(rows, analysis, found, beam, heading),
+        "further": [table for table in tables if table is not None],
+        "beam": beam,
+        "kinds": {TITLES[kind]: sentence for kind, sentence in KINDS.items()},
+        "lexicon": _coverage(analysis),
+    }
+
+
+def errors_csv(analysis: Analysis) -> str:
+    """A row per caption of every run."""
+    text = io.StringIO()
+    write_rows(text, [(run_id, analysis.said[run_id].captions, errors) for run_id, errors in analysis.errors.items()])
+    return text.getvalue()
+
+
+def _all_rates(analysis: Analysis) -> dict[str, dict[str, Rate]]:
+    """run_id -> kind -> Rate; runs on the same images are resampled together."""
+    groups: dict[frozenset, list[str]] = {}
+    for run_id, errors in analysis.errors.items():
+        groups.setdefault(frozenset(errors), []).append(run_id)
+    found = {}
+    for runs in groups.values():
+        systems = [analysis.errors[run_id] for run_id in runs]
+        found |= dict(zip(runs, rates(systems, kinds_of(systems[0])), strict=True))
+    return {run_id: found[run_id] for run_id in analysis.errors}
+
+
+def _cell(rate: Rate | None, sign: str = "") -> Value | Missing:
+    if rate is None:
+        return Missing(f"defined over {LEAST_IMAGES} images or more")
+    low, high = rate.ends()
+    return Value(rate.value, minus_sign(f"{rate.value:{sign}.1f}"), low, high)
+
+
+def _size(analysis: Analysis) -> str:
+    sizes = {len(errors) for errors in analysis.errors.values()}
+    return f"Test, n = {sizes.pop():,} images" if len(sizes) == 1 else "Test, number of images differs by row"
+
+
+def _shares(rows: list[dict], analysis: Analysis, found: dict, beam: str, heading: Callable[[dict], Link]) -> Table:
+    columns = [Column("Model", numeric=False), *(Column(title, _size(analysis)) for title in TITLES.values())]
+    columns.append(Column("Any", _size(analysis)))
+    body = []
+    for record in rows:
+        errors = analysis.errors[record["run_id"]]
+        share = 100 * sum(map(bool, errors.values())) / len(errors)
+        cells = [_cell(found[record["run_id"]].get(kind)) for kind in KINDS]
+        body.append([_with_beam(heading(record), analysis.beams[record["run_id"]], beam), *cells, Value(share, f"{share:.1f}")])
+    remark = "Percent of captions with at least one error of the kind: what the references do not bear out. They do not say all; the last row shows how much."
+    table = with_means(Table("errors-shares", f"Captions with each kind of error, %, beam {beam}", columns, body, [remark]), rows)
+    people = _people(next(iter(analysis.said.values())).references)
+    return Table(table.slug, table.title, table.columns, [*table.rows, *([people] if people else [])], table.remarks)
+
+
+def _people(references: Mapping[str, Sequence[str]]) -> list | None:
+    """A person as a row: each image's first reference, judged by the others; None where images have only one."""
+    several = {image: captions for image, captions in references.items() if len(captions) > 1}
+    if not several:
+        return None
+    errors = analyse(
+        {image: captions[0] for image, captions in several.items()}, {image: captions[1:] for image, captions in several.items()}
+    )
+    (found,), share = rates([errors], kinds_of(errors)), 100 * sum(map(bool, errors.values())) / len(errors)
+    return [
+        Link("A person: the first reference, judged by the others"),
+        *(_cell(found.get(kind)) for kind in KINDS),
+        Value(share, f"{share:.1f}"),
+    ]
+
+
+def _with_beam(link: Link, own: str, beam: str) -> Link:
+    note = "" if own == beam else f"at beam {own}"
+    return Link(link.label, link.anchor, "; ".join(filter(None, [link.note, note])), link.mean)
+
+
+def _differences(rows: list[dict], analysis: Analysis, found: dict, best: str, name: str, heading: Callable[[dict], Link]) -> Table | None:
+    """Each system minus the best, paired."""
+    others = [
+        record for record in rows if record["run_id"] != best and analysis.errors[record["run_id"]].keys() == analysis.errors[best].keys()
+    ]
+    if not others:
+        return None
+    columns = [Column("Model", numeric=False), *(Column(title, _size(analysis)) for title in TITLES.values())]
+    body = []
+    for record in others:
+        pairs = [(found[record["run_id"]].get(kind), found[best].get(kind)) for kind in KINDS]
+        body.append([heading(record), *(_cell(a.minus(b) if a and b else None, "+") for a, b in pairs)])
+    remark = "Points above the share of that run, on the same images; an interval that holds 0 is no difference seen. Intervals are over images, not over seeds."
+    return Table("errors-differences", f"Shares of errors minus those of {name}, paired", columns, body, [remark])
+
+
+def _causes(analysis: Analysis, best: str, name: str) -> Table:
+    """The words that cause each kind, over all systems and in the best; its worst images."""
+    columns = [Column(label, numeric=False) for label in ("Error", "Most by, all systems", f"Most by, {name}", f"Most errors, {name}")]
+    body = []
+    for kind in KINDS:
+        everywhere = {f"{run_id} {image}": found for run_id, errors in analysis.errors.items() for image, found in errors.items()}
+        cells = [_listed(causes(errors, kind)) for errors in (everywhere, analysis.errors[best])]
+        images = worst_images(analysis.errors[best], kind, most=3) if kind not in ("unknown-word", "too-general", "unended") else []
+        body.append([TITLES[kind], *cells, _listed(images)])
+    return Table(
+        "errors-causes", "What causes the errors most", columns, body, ["Behind each word the captions, behind each image the errors."]
+    )
+
+
+def _listed(counted: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{word or '(no word)'} {count}" for word, count in counted) or "none"
+
+
+def _confusions(analysis: Analysis) -> Table | None:
+    """Objects named in place of others of their sort, over all systems."""
+    captions, systems = Counter(), Counter()
+    for errors in analysis.errors.values():
+        for said, instead, count in confusions(errors, most=10**6):
+            captions[said, instead] += count
+            systems[said, instead] += 1
+    ranked = sorted(captions, key=lambda pair: (-captions[pair], pair))[:CONFUSIONS]
+    columns = [Column("Said", numeric=False), Column("In the references", numeric=False), Column("Captions"), Column("Systems")]
+    body = [[*pair, *(Value(n, f"{n:,}") for n in (captions[pair], systems[pair]))] for pair in ranked]
+    remark = "An object that no reference names, beside the one of its sort that most references name and the caption does not."
+    return Table("errors-confusions", "Objects taken for others, all systems", columns, body, [remark]) if body else None
+
+
+def _words(rows: list[dict], analysis: Analysis, heading: Callable[[dict], Link]) -> Table:
+    columns = [
+        Column("Model", numeric=False),
+        *(Column(label) for label in ("Different captions, %", "Words used", "Words known", "Used of known, %")),
+    ]
+    body = []
+    for record in rows:
+        said = analysis.said[record["run_id"]]
+        words = richness(said.captions.values(), said.vocabulary)
+        used, known, distinct = words["words_used"], words["words_known"], 100 * words["distinct"] / words["captions"]
+        cells = [Value(distinct, f"{distinct:.1f}"), Value(used, f"{used:,}")]
+        if known:
+            cells += [Value(known, f"{known:,}"), Value(100 * used / known, f"{100 * used / known:.1f}")]
+        else:
+            cells += [Missing("it says subwords, which make any word")] * 2
+        body.append([heading(record), *cells])
+    return with_means(Table("errors-words", "How rich the captions are", columns, body), rows)
+
+
+def _coverage(analysis: Analysis) -> str:
+    """How much of the references' nouns the lexicon knows, in a sentence."""
+    known = coverage(next(iter(analysis.said.values())).references)
+    return (
+        f"Of {known['places']:,} places in the references where a noun must stand, the lexicon knows {known['objects'] + known['not_objects']:.1f} % "
+        f"({known['objects']:.1f} % as objects); in {known['captions']:.1f} % of the references no noun is unknown to it."
+    )
+
+
+def marked_table(profile: Profile, analysis: Analysis) -> Table | None:
+    """How the analysis agrees with captions marked by reading them: per kind precision and recall, over captions; None where none of this page's were."""
+    path = profile.folder.parent / "marked" / f"{profile.name}.json"
+    if not path.exists():
+        return None
+    try:
+        marked = json.loads(path.read_text(encoding="utf-8"))["marked"]
+        truth = {(one["run_id"], one["id"]): {kind for kind, _, _ in one["errors"]} for one in marked}
+        captions = {(one["run_id"], one["id"]): one["caption"] for one in marked}
+    except (ValueError, LookupError, TypeError) as error:
+        analysis.problems.append(f"{path.name} of marked captions: damaged ({type(error).__name__}: {error}); restore it")
+        return None
+    if any(
+        analysis.said[run_id].captions.get(image) != captions[run_id, image] if run_id in analysis.said else True for run_id, image in truth
+    ):
+        return None  # of other runs than this page's
+    found = {(run_id, image): {error.kind for error in analysis.errors[run_id][image]} for run_id, image in truth}
+    columns = [Column("Error", numeric=False), *(Column(label) for label in ("Marked", "Found", "Both", "Precision, %", "Recall, %"))]
+    body = []
+    for kind in KINDS:
+        if kind == "too-general":
+            continue  # no caption alone is
+        by_reader, by_rule = ({key for key, kinds in side.items() if kind in kinds} for side in (truth, found))
+        both = len(by_reader & by_rule)
+        counts = [Value(n, f"{n:,}") for n in (len(by_reader), len(by_rule), both)]
+        body.append([TITLES[kind], *counts, _percent(both, len(by_rule), "none found"), _percent(both, len(by_reader), "none marked")])
+    remark = (
+        f"{len(truth):,} captions were read with their references and marked, before the analysis was finished and apart from it; it was not changed "
+        "after this table. Captions with the kind are counted."
+    )
+    return Table("errors-marked", "The analysis beside captions marked by reading them", columns, body, [remark])
+
+
+def _percent(part: int, whole: int, otherwise: str) -> Value | Missing:
+    return Value(100 * part / whole, f"{100 * part / whole:.0f}") if whole else Missing(otherwise)

@@ -1,0 +1,191 @@
+"""Files of captions: what other readers get from them, going on from them, a kill at any moment, and what a hundred thousand photos cost."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioning import caption_output
+from captioning.bad_input import BadInput
+from captioning.caption_output import COLUMNS, FORMATS, CaptionFile, coco_ids, describe_decode, open_output, strip_name
+from captioning.config import Decode
+
+ROOT = Path(__file__).resolve().parents[1]
+MADE_BY = {"checkpoint": "results/a", "decode": "beam 5"}
+# What file systems and vocabularies can hold: anything but lone surrogates, and NUL in names.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def entry(image: str, caption: str = "a dog", score: float = -1.5, **more) -> dict:
+    return {
+        "image": image,
+        "image_id": image,
+        "caption": caption,
+        "score": score,
+        "ended": True,
+        "words": caption.split(),
+        **MADE_BY,
+        **more,
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(TEXT, st.tuples(TEXT, st.floats(-1e6, 0)), min_size=1, max_size=4))
+def test_other_readers_get_what_was_said_and_a_second_call_the_same_bytes(tmp_path_factory, said):
+    folder = tmp_path_factory.mktemp("o")
+    for name in ("json", "csv", "coco"):
+        with CaptionFile(folder / name, name, MADE_BY) as output:
+            for image, (caption, score) in said.items():
+                output.add(entry(image, caption, score))
+        before = (folder / name).read_bytes()
+        again = CaptionFile(folder / name, name, MADE_BY)
+        assert all(again.has(entry(image)) for image in said) and not again.has(entry("\0"))
+        again.save()
+        assert (folder / name).read_bytes() == before
+    assert [(e["image"], (e["caption"], e["score"])) for e in json.loads((folder / "json").read_text("utf-8"))] == list(said.items())
+    assert json.loads((folder / "coco").read_text("utf-8")) == [{"image_id": i, "caption": c} for i, (c, _) in said.items()]
+    with open(folder / "csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], (row["caption"], float(row["score"]))) for row in rows] == list(said.items())
+
+
+def test_pandas_reads_alternatives_as_rows():
+    both = [{"caption": 'a "dog", wet', "score": -1.25, "ended": True}, {"caption": "a", "score": -2.0, "ended": False}]
+    format = FORMATS["csv"]
+    table = pandas.read_csv(io.StringIO(format.head + format.row(entry("x,y.jpg", alternatives=both)) + format.row(entry("z.jpg"))))
+    assert tuple(table.columns) == COLUMNS and list(table["image"]) == ["x,y.jpg", "x,y.jpg", "z.jpg"]
+    assert list(table["caption"]) == ['a "dog", wet', "a", "a dog"] and list(table["score"]) == [-1.25, -2.0, -1.5]
+    assert list(table["rank"]) == [1, 2, 1] and list(table["ended"]) == [True, False, True]
+
+
+def test_nothing_said_is_an_empty_list(tmp_path, capsys):
+    for name in ("json", "coco"):
+        with open_output("", name, MADE_BY):
+            pass
+        assert json.loads(capsys.readouterr().out) == []
+        with open_output(str(tmp_path / name), name, MADE_BY):
+            pass
+        assert json.loads((tmp_path / name).read_text()) == []
+
+
+def test_an_error_before_the_first_caption_leaves_no_file(tmp_path, capsys):
+    for place in ("-", str(tmp_path / "o.json")):
+        with pytest.raises(BadInput), open_output(place, "json", MADE_BY):
+            raise BadInput("--beam 500")
+    assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys
+from captioning import caption_output
+caption_output.SAVE_SECONDS, caption_output.SAVE_SHARE = -1.0, float("inf")  # after every entry
+made_by = {"checkpoint": "results/a", "decode": "beam 5"}
+with caption_output.CaptionFile(sys.argv[1], "json", made_by) as output:
+    for i in range(10**9):
+        output.add({"image": f"{i}.jpg", "caption": "a dog", "score": -1.0, "ended": True, "words": [], **made_by})
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    path, sizes = tmp_path / "o.json", []
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT)
+        until = time.monotonic() + 20
+        while time.monotonic() < until and (not path.exists() or path.stat().st_size < 5000 * (len(sizes) + 1)):
+            time.sleep(0.005)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        names = [e["image"] for e in json.loads(path.read_text())]
+        assert names == [f"{i}.jpg" for i in range(len(names))]
+        sizes.append(len(names))
+    assert sizes == sorted(set(sizes))  # each call went on from the one before
+
+
+def test_a_hundred_thousand_photos_are_not_written_a_hundred_thousand_times(tmp_path, monkeypatch):
+    """On a clock where a photo takes 10 ms and a saved row 20 us (2 s for all), saving takes a twentieth of the time, and a kill costs a minute at most."""
+    now, saving, saves = 0.0, 0.0, 0
+    output = CaptionFile(tmp_path / "o.json", "json", MADE_BY)
+    monkeypatch.setattr(caption_output.time, "monotonic", lambda: now)
+
+    class Sink(io.StringIO):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            nonlocal now, saving, saves
+            now, saving, saves = now + 20e-6 * len(output.rows), saving + 20e-6 * len(output.rows), saves + 1
+
+    monkeypatch.setattr(caption_output, "atomic_write", lambda _: Sink())
+    output.saved, row = now, entry("x")
+    for i in range(100_000):
+        now += 0.01
+        output.add(row | {"image": f"{i}.jpg"})
+    assert 10 < saves < 100 and saving < 0.06 * now
+    assert now - output.saved < 60
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("json", "[\n", "is there already and not what --format json writes"),
+        ("json", '{"a": 1}', "(no list)"),
+        ("json", "[1]", "not what --format json writes"),
+        ("json", '[{"image": "x.jpg", "caption": "a dog"}]', "not what --format json writes"),
+        ("csv", "image,caption\nx.jpg,a dog\n", "its first line is not image,caption,rank"),
+        ("csv", ",".join(COLUMNS) + "\nx.jpg,a dog\n", "not what --format csv writes"),
+        ("csv", b"\xff\xd8\xff".decode("latin-1"), "not what --format csv writes"),
+        ("coco", '[{"image": "x.jpg"}]', "not what --format coco writes"),
+        ("json", json.dumps([entry("x.jpg", checkpoint="results/b")]), "x.jpg in it has checkpoint 'results/b', this call 'results/a'"),
+    ],
+)
+def test_a_file_of_another_kind_is_left_alone(tmp_path, name, text, said):
+    (tmp_path / "o").write_text(text)
+    with pytest.raises(BadInput) as error:
+        CaptionFile(tmp_path / "o", name, MADE_BY)
+    assert said in str(error.value) and (tmp_path / "o").read_text() == text
+
+
+def test_one_folder_by_two_names_is_one_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "a").mkdir(parents=True)
+    (tmp_path / "o").write_text(json.dumps([entry("x.jpg", checkpoint=str(tmp_path / "results" / "a"))]))
+    assert CaptionFile(tmp_path / "o", "json", MADE_BY).has(entry("x.jpg"))
+
+
+def test_ids_of_coco_results():
+    assert coco_ids(["v/COCO_val2014_000000391895.jpg", "000000000042.jpg"]) == {
+        "v/COCO_val2014_000000391895.jpg": 391895,
+        "000000000042.jpg": 42,
+    }
+    assert coco_ids(["v/COCO_val2014_000000391895.jpg", "dog.jpg"]) == {
+        "v/COCO_val2014_000000391895.jpg": "COCO_val2014_000000391895",
+        "dog.jpg": "dog",
+    }
+    assert coco_ids(["1191338263_a4fa073154.jpg"]) == {"1191338263_a4fa073154.jpg": "1191338263_a4fa073154"}  # Flickr's are no numbers
+    for names in (["a/dog.jpg", "b/dog.png"], ["COCO_train2014_000000000042.jpg", "000000000042.jpg"]):
+        with pytest.raises(BadInput, match="would both be image (dog|42)"):
+            coco_ids(names)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TEXT, min_size=2, max_size=2, unique=True))
+def test_names_of_strips_are_harmless_and_differ(names):
+    one, other = map(strip_name, names)
+    assert one.casefold() != other.casefold()
+    assert Path(one).name == one and one.endswith(".png") and not one.startswith((".", "~")) and len(one.encode()) <= 255
+
+
+def test_how_captions_were_searched_in_words():
+    assert describe_decode(Decode()) == "beam 5"
+    assert describe_decode(Decode(beam=1, ban_unk=True), "argmax") == "beam 1, ban-unk True, locations argmax"
+    assert describe_decode(Decode(sample=True, temperature=0.5, seed=3)) == "sample, temperature 0.5, seed 3"
