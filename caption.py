@@ -6,7 +6,8 @@
     python caption.py --img photo.jpg --attention strip.png
 
 Reads photos and a checkpoint folder (default: one that ships under checkpoints/, else the best under results/ and trained/); writes to
-stdout or --out, and strips where --attention and --save-attention say. Exit status 1 when a photo could not be read, 2 for a wrong option.
+stdout or --out (beside COCO results also F.made-by.json, which going on needs), and strips where --attention and --save-attention say. Exit
+status 1 when a photo could not be read, 2 for a wrong option.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from captioning.bad_input import BadInput, run_command
-from captioning.caption_output import FORMATS, coco_ids, describe_decode, open_output, strip_name
+from captioning.caption_output import FORMATS, beside, check_writable, coco_ids, describe_decode, open_output, strip_name
 from captioning.captioner import Caption, Captioner, load_captioner
 from captioning.checkpoint_list import ROOT, default_checkpoint
 from captioning.config import Decode
@@ -27,6 +28,7 @@ from captioning.systems import MAP_KINDS
 STRIP_KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
 AT_ONCE = 16
 DRAWING = ("temperature", "top_k", "top_p")  # settings of --sample
+HASH_DIGITS = 12  # of the model's weights, in what is written
 
 EXAMPLES = """examples:
   python caption.py --img photo.jpg                              the caption of one photo
@@ -125,6 +127,22 @@ def check_options(options: argparse.Namespace, photos: Sequence[Photo]) -> None:
         raise BadInput(f"--attention {options.attention}: write a {', '.join(k for k in STRIP_KINDS if k)} file")
     if options.format == "coco" and options.beams:
         raise BadInput("--beams: COCO results hold one caption an image; choose --format json or csv")
+    if options.attention and any(isinstance(p.source, Path) and _is_same_file(p.source, Path(options.attention)) for p in photos):
+        raise BadInput(f"--attention {options.attention}: is the photo itself; write the strip to another file")
+    for option, path in _targets(options):
+        check_writable(option, path)
+
+
+def _targets(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """(option, a file that it will write)."""
+    if options.out not in ("", "-"):
+        yield "--out", Path(options.out)
+        if options.format == "coco":
+            yield "--out", beside(Path(options.out))
+    if options.attention:
+        yield "--attention", Path(options.attention)
+    if options.save_attention:
+        yield "--save-attention", Path(options.save_attention) / "strip.png"
 
 
 def main() -> int:
@@ -136,17 +154,21 @@ def main() -> int:
     decode = wanted_decode(options)
     photos = find_photos(options.img)
     check_options(options, photos)
+    from captioning.checkpoint import read_description
     from captioning.hub import resolve
 
     folder = resolve(options.checkpoint) if options.checkpoint else default_checkpoint()
     made_by = {
         "checkpoint": str(folder),
+        "model": read_description(folder)["model_sha256"][:HASH_DIGITS],
         "decode": describe_decode(decode, options.locations) + (", alternatives" if options.beams else ""),
     }
     ids = coco_ids(photo.name for photo in photos) if options.format == "coco" else {}
-    output = open_output(options.out, options.format, made_by, ids.values())
-    entries = {photo.name: {"image": photo.name, "image_id": ids.get(photo.name)} for photo in photos}
-    todo = [photo for photo in photos if not output.has(entries[photo.name]) or _lacks_strip(options.save_attention, photo)]
+    output = open_output(options.out, options.format, made_by, {ids[photo.name]: photo.place for photo in photos} if ids else {})
+    entries = {photo.name: {"image": photo.name, "image_id": ids.get(photo.name), "place": photo.place} for photo in photos}
+    if any(isinstance(photo.source, bytes) and output.has(entries[photo.name]) for photo in photos):
+        raise BadInput(f"--out {options.out}: holds a photo from stdin, perhaps another one; choose another name")
+    todo = [photo for photo in photos if not output.has(entries[photo.name]) or _lacks_strip(options, photo)]
     if len(todo) < len(photos):
         print(f"{options.out}: {len(photos) - len(todo)} of {len(photos)} photos are in it already", file=sys.stderr)
     if not todo:
@@ -157,7 +179,8 @@ def main() -> int:
         decode = replace(decode, max_words=captioner.most_words())
     wants_maps = options.attention or options.save_attention
     if wants_maps and captioner.map_kind == "even":
-        raise BadInput(f"--attention {wants_maps}: {folder} has no attention, every word sees the mean region; leave the option out")
+        option = "--attention" if options.attention else "--save-attention"
+        raise BadInput(f"{option} {wants_maps}: {folder} has no attention, every word sees the mean region; leave the option out")
     data = captioner.description["data"]["name"]
     drawn = "; it knows drawn scenes only, not photographs" if data == "demo" else ""
     print(f"checkpoint: {folder} (trained on {data}{drawn})", file=sys.stderr)
@@ -216,9 +239,14 @@ def _strip_path(folder: str | None, photo: Photo) -> Path | None:
     return Path(folder) / strip_name(photo.name) if folder else None
 
 
-def _lacks_strip(folder: str | None, photo: Photo) -> bool:
-    path = _strip_path(folder, photo)
-    return path is not None and not path.exists()
+def _lacks_strip(options: argparse.Namespace, photo: Photo) -> bool:
+    """--attention draws its one strip at every call; of --save-attention those are made that are not there."""
+    path = _strip_path(options.save_attention, photo)
+    return bool(options.attention) or (path is not None and not path.exists())
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _picture(pixels):

@@ -498,23 +498,24 @@ class _Arguments:
 def main() -> int:
     import argparse
 
-    import tyro
-
     from captioning.train_help import short_help
 
-    if sys.argv[1:] in (["-h"], ["--help"]):
-        print(short_help(__doc__, RunConfig()))
-        return 0
-    sys.argv = ["--help" if word == "--help-all" else word for word in sys.argv]
-    # These choose the defaults of all other options, so they are read first.
+    # These choose the defaults of all other options, so they are read first. Without its value (?) an option is for tyro to refuse.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--system", default="attend")
-    first.add_argument("--preset", default="")
-    first.add_argument("--switch", nargs="+", default=[])
+    first.add_argument("--system", nargs="?", default="attend", const="attend")
+    first.add_argument("--preset", nargs="?", default="", const="")
+    first.add_argument("--switch", nargs="*", default=[])
     chosen, _ = first.parse_known_args()
     config = preset(chosen.preset, chosen.system) if chosen.preset else system_config(chosen.system)
     for name in chosen.switch:
         config = switched(name, config)
+    if "--help-all" in sys.argv:
+        sys.argv = [sys.argv[0], "--help"]
+    elif {"-h", "--help"} & set(sys.argv[1:]):
+        print(short_help(__doc__, config))
+        return 0
+    import tyro
+
     arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, default=_Arguments(config=config))
     folder = train(arguments.config, arguments.where)
     if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to say

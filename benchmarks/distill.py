@@ -64,12 +64,18 @@ def main() -> int:
     at_least(options, views=1, epochs=1, batch_size=1, channels=1, small=32)
     if options.out.suffix != ".safetensors":
         raise BadInput(f"--out {options.out}: give a .safetensors file")
+    if options.out.exists():
+        raise BadInput(f"--out {options.out}: is there already; remove it, or choose another")
+    if not 0 < options.lr < 1 or not 0 <= options.full_share <= 1:
+        raise BadInput("--lr and --full-share: give a rate above 0 and below 1, a share from 0 to 1")
     import torch
 
     from captioning.data import load_data
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
     device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
     data = load_data(options.data)
     training = [i for i, example in enumerate(data.examples) if example.split == "train"]
@@ -186,7 +192,7 @@ def build_student(name: str, teachers: list[Teacher]):
     import timm
     from torch import nn
 
-    if not name.startswith("convnext"):
+    if not name.startswith("convnext") or not timm.is_model(name):
         raise BadInput(f"--student {name}: give a ConvNeXt of timm, as convnext_femto")
     # timm's layer scale starts at 1e-6, which few steps never leave.
     trunk = timm.create_model(name, pretrained=False, num_classes=0, ls_init_value=0.1, drop_path_rate=0.05)
@@ -209,7 +215,8 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
     steps = len(training) // options.batch_size
     if not steps:
         raise BadInput(f"--batch-size {options.batch_size}: more than the {len(training)} training photos")
-    first, curve, spent = _resume(options, trunk, heads, adam)
+    identity = _identity(options, data, teachers)
+    first, curve, spent = _resume(options, identity, trunk, heads, adam)
 
     def say(pictures: np.ndarray, colours=None):
         """uint8 (n,S,S,3) -> a teacher's regions each, (n,R,C)."""
@@ -246,7 +253,7 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
             {"epoch": epoch + 1, "side": side, "loss": (lost / steps).tolist(), "foretold": foretold, "minutes": round(spent / 60, 1)}
         )
         print(json.dumps(curve[-1]), flush=True)
-        _save_state(options, trunk, heads, adam, epoch + 1, curve, spent)
+        _save_state(options, identity, trunk, heads, adam, epoch + 1, curve, spent)
     _write(options, data, trunk, teachers, curve, spent)
 
 
@@ -299,6 +306,11 @@ def _foretold(say, trunk, pixels, held_out: list[int], teachers: list[Teacher], 
 # ---- Files ----
 
 
+def _identity(options, data, teachers: list[Teacher]) -> str:
+    """What a state must have been made with to be gone on from."""
+    return json.dumps([_settings(options), data.fingerprint, [t.source.weights_sha256 for t in teachers]])
+
+
 def _settings(options) -> dict:
     return {name: value for name, value in vars(options).items() if name not in ("data", "out", "weights", "device", "threads")}
 
@@ -307,14 +319,14 @@ def _state_path(options) -> Path:
     return options.out.with_suffix(".state.pt")
 
 
-def _save_state(options, trunk, heads, adam, epoch: int, curve: list[dict], spent: float) -> None:
+def _save_state(options, identity: str, trunk, heads, adam, epoch: int, curve: list[dict], spent: float) -> None:
     from captioning.checkpoint import save_state
 
     state = {"trunk": trunk.state_dict(), "heads": heads.state_dict(), "adam": adam.state_dict()}
-    save_state(_state_path(options), state | {"epoch": epoch, "curve": curve, "spent": spent, "settings": json.dumps(_settings(options))})
+    save_state(_state_path(options), state | {"epoch": epoch, "curve": curve, "spent": spent, "identity": identity})
 
 
-def _resume(options, trunk, heads, adam) -> tuple[int, list[dict], float]:
+def _resume(options, identity: str, trunk, heads, adam) -> tuple[int, list[dict], float]:
     """First epoch to do, the curve so far, seconds so far."""
     import torch
 
@@ -325,8 +337,8 @@ def _resume(options, trunk, heads, adam) -> tuple[int, list[dict], float]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError) as error:
         raise BadInput(f"{path}: cut, or of another program ({type(error).__name__}); remove it to start anew") from error
-    if state["settings"] != json.dumps(_settings(options)):
-        raise BadInput(f"{path}: of other settings; remove it, or choose another --out")
+    if state.get("identity") != identity:
+        raise BadInput(f"{path}: of other settings, data or teachers; remove it, or choose another --out")
     trunk.load_state_dict(state["trunk"]), heads.load_state_dict(state["heads"]), adam.load_state_dict(state["adam"])
     return state["epoch"], state["curve"], state["spent"]
 

@@ -40,16 +40,17 @@ def main() -> int:
     if unknown:
         raise BadInput(f"--only {min(unknown)}: no such run; there are {', '.join(record['name'] for record in records)}")
     kept, found = read_human(home), score_people(home, records[0])
-    for record in records:
-        row = next((row for row in kept["runs"] if row["captions_sha256"] == record["files"]["captions"]["sha256"]), None)
-        same_people = kept.get("references_sha256") == found["references_sha256"] and kept.get("tool") == found["tool"]
-        if row is None or not same_people:
-            if options.only and record["name"] not in options.only:
-                continue
-            row = score_run(home, record)
-        found["runs"].append(row)
+    about = ("references_sha256", "tool")
+    rows = {row["captions_sha256"]: row for row in kept["runs"] if all(kept[name] == found[name] for name in about)}
+    wanted = [r for r in records if not options.only or r["name"] in options.only or r["files"]["captions"]["sha256"] in rows]
+    for record in wanted:
+        captions = record["files"]["captions"]["sha256"]
+        if captions not in rows:
+            rows[captions] = score_run(home, record)
+        # Also those still to come that were there before: a kill loses none.
+        found["runs"] = [rows[sha256] for sha256 in (r["files"]["captions"]["sha256"] for r in wanted) if sha256 in rows]
         _write(home / FILE, found)
-        coco = row["scores"]["coco"]["scores"]
+        coco = rows[captions]["scores"]["coco"]["scores"]
         print(f"{record['run_id']}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in coco.items()), flush=True)
     coco = found["people"]["coco"]["scores"]
     print("people: " + ", ".join(f"{metric} {value:.2f}" for metric, value in coco.items()))

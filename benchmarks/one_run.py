@@ -72,6 +72,7 @@ def execute(run: Run, place: Place, data) -> None:
     captioner = _load(run, place, checkpoint)
     predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
     save_references(data, predictions.parent)
+    save_training(data, predictions.parent)
     if not predictions.exists():
         save_predictions(captioner, run, place, data, predictions)
     strips = save_attention(captioner, run, place, data)
@@ -238,6 +239,16 @@ def save_references(data, folder: Path) -> Path:
 
 def references_path(data, folder: Path) -> Path:
     return folder / f"references-{data.fingerprint[:16]}.jsonl.gz"
+
+
+def save_training(data, folder: Path) -> None:
+    """Hashes of the training captions, once for each data set: with them a report can say how many captions were copied."""
+    from captioning.training_captions import training_beside, write_training
+
+    path = training_beside(references_path(data, folder))
+    if not path.exists():
+        examples = [data.examples[i] for i in data.split("train")]
+        write_training(path, (caption for example in examples for caption in (*example.captions, *example.raw)))
 
 
 def _write_lines(path: Path, lines: list[dict]) -> None:

@@ -50,6 +50,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of every run (default 1)")
     parser.add_argument("--seed", type=int, metavar="K", help="seed K of every run, and no other")
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="stop after so long, states saved; 0 is no limit")
+    parser.add_argument("--plan", action="store_true", help="note the runs for the report, as not run, and run nothing")
     parser.add_argument("--workers", type=int, default=0, help="runs side by side (default: one a CPU core up to 2; one on a GPU)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--results", default=str(ROOT / "results"), metavar="DIR")
@@ -126,6 +127,8 @@ def work(options, profile, data, where: str, folder: Path, plan: list[Run], miss
         for run in missing:
             drop_changed_files(folder, run)
         note_plan(folder, plan, options, {run.run_id: minutes_of(run, records, profile) for run in missing})
+        if options.plan:
+            return 0
         failed = run_missing(options, profile, data, where, folder, missing) if missing else 0
         rules_of_done_runs(folder, plan)
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else None

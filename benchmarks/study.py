@@ -64,36 +64,68 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def calls(encoder: str) -> list[tuple[str, list[str]]]:
-    """(why, run_all.py's --only and --seed) in order, seed by seed within a step."""
+class Call(NamedTuple):
+    """One call of run_all.py."""
+
+    why: str
+    only: tuple[str, ...]
+    seed: int
+    encoder: str
+
+    @property
+    def line(self) -> list[str]:
+        return ["--only", *self.only, "--seed", str(self.seed), *(["--encoder", self.encoder] if self.encoder else [])]
+
+
+def calls(encoder: str) -> list[Call]:
+    """In order, seed by seed within a step."""
     resnet50 = encoder.rpartition(":")[2].replace("_", "-") or "resnet50"
     found = []
     for step in STEPS:
-        only = [name.format(resnet50=resnet50) for name in step.only]
-        own = ["--encoder", encoder] if encoder and any(resnet50 in name for name in only) else []
-        found += [(f"{step.why}, seed {seed}", ["--only", *only, "--seed", str(seed), *own]) for seed in step.seeds]
+        only = tuple(name.format(resnet50=resnet50) for name in step.only)
+        own = encoder if any("{resnet50}" in name for name in step.only) else ""
+        found += [Call(step.why, only, seed, own) for seed in step.seeds]
     return found
 
 
 def main() -> int:
     options = parse_arguments()
     if options.list:
-        for why, line in calls(options.encoder):
-            print(f"{why}: {' '.join(line)}")
+        for call in calls(options.encoder):
+            print(f"{call.why}: {' '.join(call.line)}")
         return 0
     begun, failed = time.monotonic(), 0
-    for number, (why, line) in enumerate(calls(options.encoder), start=1):
-        print(f"== {number} of {len(calls(options.encoder))}: {why}", flush=True)
-        command = [sys.executable, "benchmarks/run_all.py", "--profile", "flickr8k", "--data", options.data, "--weights", options.weights]
-        command += ["--results", options.results, *line]
-        command += ["--workers", str(options.workers)] if options.workers else []
-        if options.budget:  # too little for any run, yet the step is planned, so the report knows of it
-            command += ["--budget", f"{max(0.01, options.budget - (time.monotonic() - begun) / 60):.2f}"]
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    found = calls(_absolute(options.encoder))
+    for seed in dict.fromkeys(call.seed for call in found):  # so that the report knows of all of it, whatever the budget leaves
+        only = [name for call in found if call.seed == seed for name in call.only]
+        status = run_all(options, Call("", tuple(dict.fromkeys(only)), seed, _absolute(options.encoder)), ["--plan"])
+        if status:
+            return status
+    for number, call in enumerate(found, start=1):
+        left = options.budget - (time.monotonic() - begun) / 60
+        if options.budget and left <= 0:
+            print(f"out of budget before step {number} of {len(found)}; the same command goes on there")
+            break
+        print(f"== {number} of {len(found)}: {call.why}, seed {call.seed}", flush=True)
+        status = run_all(options, call, ["--budget", f"{left:.2f}"] if options.budget else [])
         if status not in (0, 1):  # a failed run is a row of the report; a wrong option or Ctrl-C ends all
             return status
         failed |= status
     return failed
+
+
+def run_all(options: argparse.Namespace, call: Call, more: list[str]) -> int:
+    """run_all.py's exit status."""
+    command = [sys.executable, "benchmarks/run_all.py", "--profile", "flickr8k", "--data", _absolute(options.data)]
+    command += ["--weights", options.weights if options.weights in ("pretrained", "none") else _absolute(options.weights)]
+    command += ["--results", _absolute(options.results), *call.line]
+    command += ["--workers", str(options.workers)] if options.workers else []
+    return subprocess.run([*command, *more], cwd=ROOT, check=False).returncode
+
+
+def _absolute(path: str) -> str:
+    """run_all.py starts in the checkout, wherever this was called."""
+    return str(Path(path).absolute()) if path else ""
 
 
 if __name__ == "__main__":

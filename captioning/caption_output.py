@@ -1,8 +1,10 @@
 """Where captions go: text, JSON, CSV or COCO results, on stdout or in a file that a later call goes on from. Standard library only.
 
-An entry is one photo: {"image", "caption", "score", "ended", "words", "checkpoint", "decode"}, with --beams also "alternatives", a list of
-{"caption", "score", "ended"}; COCO results have {"image_id", "caption"}. A file is written whole, by rename, at the end and now and then: never so
-often that writing takes more than a twentieth of the time, so that a hundred thousand photos cost no quadratic time and a kill loses seconds.
+An entry is one photo: {"image", "caption", "score", "ended", "words", "checkpoint", "model", "decode"}, with --beams also "alternatives", a list
+of {"caption", "score", "ended"}. model: the first digits of its weights' sha256, for a folder's weights may change. COCO results have no place for
+more than {"image_id", "caption"}: what made them, and of which photos, stands in a file beside them. A file is written whole, by rename, at the end
+and now and then: never so often that writing takes more than a twentieth of the time, so that a hundred thousand photos cost no quadratic time and
+a kill loses seconds.
 """
 
 import contextlib
@@ -11,8 +13,9 @@ import hashlib
 import io
 import json
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +23,12 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.config import Decode
 
-COLUMNS = ("image", "caption", "rank", "score", "ended", "checkpoint", "decode")
+MADE_BY = ("checkpoint", "model", "decode")
+COLUMNS = ("image", "caption", "rank", "score", "ended", *MADE_BY)
+NOT_WRITTEN = ("image_id", "place")  # of an entry, in JSON
 COCO_NAME = re.compile(r"(?:COCO_[A-Za-z]+[0-9]{4}_)?([0-9]{12})")
 SAVE_SECONDS, SAVE_SHARE = 10.0, 1 / 20
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error)
 
 
 class Format(NamedTuple):
@@ -50,7 +56,7 @@ def _text_row(entry: dict) -> str:
 
 
 def _json_row(entry: dict) -> str:
-    return " " + json.dumps({name: value for name, value in entry.items() if name != "image_id"}, ensure_ascii=False)
+    return " " + json.dumps({name: value for name, value in entry.items() if name not in NOT_WRITTEN}, ensure_ascii=False)
 
 
 def _coco_row(entry: dict) -> str:
@@ -66,7 +72,7 @@ def _csv_row(entry: dict) -> str:
     writer = csv.writer(lines, lineterminator="\n", quoting=quoting)
     for rank, one in enumerate(found, 1):
         score, ended = repr(float(one["score"])), str(one["ended"]).lower()
-        writer.writerow([entry["image"], one["caption"], rank, score, ended, entry["checkpoint"], entry["decode"]])
+        writer.writerow([entry["image"], one["caption"], rank, score, ended, *(entry.get(name, "") for name in MADE_BY)])
     return lines.getvalue()
 
 
@@ -76,8 +82,8 @@ def _read_json(text: str) -> list[dict]:
     if not isinstance(entries, list):
         raise TypeError("no list")
     for entry in entries:
-        if not all(isinstance(entry[name], str) for name in ("image", "caption", "checkpoint", "decode")):
-            raise TypeError("an entry without image, caption, checkpoint or decode")
+        if not all(isinstance(entry[name], str) for name in ("image", "caption", *MADE_BY)):
+            raise TypeError("an entry without image, caption, checkpoint, model or decode")
     return entries
 
 
@@ -93,9 +99,10 @@ def _read_csv(text: str) -> list[dict]:
     if not rows or tuple(rows[0]) != COLUMNS:
         raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     entries: dict[str, dict] = {}
-    for image, caption, _, score, ended, checkpoint, decode in rows[1:]:
+    for image, caption, _, score, ended, checkpoint, model, decode in rows[1:]:
         one = {"caption": caption, "score": float(score), "ended": ended == "true"}
-        entry = entries.setdefault(image, {"image": image, "checkpoint": checkpoint, "decode": decode, "alternatives": []})
+        made_by = {"checkpoint": checkpoint, "model": model, "decode": decode}
+        entry = entries.setdefault(image, {"image": image, **made_by, "alternatives": []})
         entry["alternatives"].append(one)
     return list(entries.values())
 
@@ -132,29 +139,36 @@ class CaptionStream:
 class CaptionFile:
     """Entries in a file, on top of those that are there already. What is not saved yet is saved on leaving, whatever the reason.
 
-    made_by: checkpoint and decode of the entries to come. Raises BadInput: a file of another kind, or made by another checkpoint or another search.
+    made_by: checkpoint, model and decode of the entries to come. Raises BadInput: a file of another kind, or made by another checkpoint, other
+    weights or another search.
     """
 
     def __init__(self, path: str | Path, format: str, made_by: dict[str, str]):
         self.path, self.name, self.format = Path(path), format, FORMATS[format]
         self.rows: dict[str | int, str] = {}  # as text, so that saving is joining
+        self.made_by, self.places = made_by, {}  # places: of COCO's ids, the photos' full names
         self.saved, self.cost, self.dirty = time.monotonic(), 0.0, True
         if self.format.read is None:
             raise BadInput(f"--out {path}: text is for reading; add --format json, csv or coco, or write > {path} in place of --out")
         if self.path.exists():
-            self._read(made_by)
+            self._read()
 
     def has(self, entry: dict) -> bool:
         return entry[self.format.key] in self.rows
 
     def add(self, entry: dict) -> None:
         self.rows[entry[self.format.key]] = self.format.row(entry)
+        if self.name == "coco":
+            self.places[entry["image_id"]] = entry["place"]
         self.dirty = True
         if time.monotonic() - self.saved > max(SAVE_SECONDS, self.cost / SAVE_SHARE):
             self.save()
 
     def save(self) -> None:
         started = time.monotonic()
+        if self.name == "coco":  # first, so that no photo of the results lacks there, whenever a kill comes
+            with atomic_write(beside(self.path)) as file:
+                json.dump({**self.made_by, "photos": self.places}, file, ensure_ascii=False, indent=0)
         with atomic_write(self.path) as file:
             file.write(self.format.head)
             file.write(self.format.between.join(self.rows.values()))
@@ -169,24 +183,45 @@ class CaptionFile:
         if self.dirty and (self.rows or kind is None):
             self.save()
 
-    def _read(self, made_by: dict[str, str]) -> None:
+    def _read(self) -> None:
         if not self.path.is_file():
             raise BadInput(f"--out {self.path}: not a file; name one, or leave the option out to print on stdout")
         try:
             entries = self.format.read(self.path.read_bytes().decode("utf-8-sig"))
             self.rows = {entry[self.format.key]: self.format.row(entry) for entry in entries}
-        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        except UNREADABLE as error:
             raise BadInput(
                 f"--out {self.path}: is there already and not what --format {self.name} writes ({error}); choose another name"
             ) from error
         self.dirty = False
-        for entry in entries:
-            for what, now in made_by.items():
-                before = entry.get(what, now)
-                if before != now and not _same_place(before, now):
+        for entry in [self._read_beside()] if self.name == "coco" else entries:
+            for what, now in self.made_by.items():
+                if entry[what] != now and not _same_place(entry[what], now):
                     raise BadInput(
-                        f"--out {self.path}: {entry['image']} in it has {what} {before!r}, this call {now!r}; choose another name, or call as before"
+                        f"--out {self.path}: {entry['image']} in it has {what} {entry[what]!r}, this call {now!r}; choose another name, or call "
+                        "as before"
                     )
+
+    def _read_beside(self) -> dict:
+        """What made the COCO results, as an entry; their photos' names go to `places`."""
+        path = beside(self.path)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.places = {identity: found["photos"][str(identity)] for identity in self.rows}
+            if not all(isinstance(text, str) for text in [*(found[name] for name in MADE_BY), *self.places.values()]):
+                raise TypeError("a name that is no text")
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"--out {self.path}: is there already without {path.name}, which says what made it and of which photos; choose another name"
+            ) from error
+        except UNREADABLE as error:
+            raise BadInput(f"{path}: does not belong to {self.path} ({error!r}); choose another name for --out") from error
+        return {"image": "what is"} | {name: found[name] for name in MADE_BY}
+
+
+def beside(path: Path) -> Path:
+    """The file that says what made COCO results: {"checkpoint", "model", "decode", "photos": {image_id: full name}}."""
+    return path.with_name(f"{path.name}.made-by.json")
 
 
 def _same_place(one: str, other: str) -> bool:
@@ -206,14 +241,37 @@ def describe_decode(decode: Decode, locations: str = "") -> str:
     return ", ".join([*said, *([f"locations {locations}"] if locations else [])])
 
 
-def open_output(path: str, format: str, made_by: dict[str, str], ids: Iterable[str | int] = ()) -> CaptionStream | CaptionFile:
-    """path: "" or "-" for stdout. ids: of the photos to come. Raises BadInput, also where a file of COCO results names its images otherwise."""
+def open_output(
+    path: str, format: str, made_by: dict[str, str], places: Mapping[str | int, str] | None = None
+) -> CaptionStream | CaptionFile:
+    """path: "" or "-" for stdout. places: of COCO results to come, id -> the photo's full name.
+
+    Raises BadInput, also where a file of COCO results names its images otherwise, or has another photo of that id.
+    """
     if path in ("", "-"):
         return CaptionStream(format)
-    output = CaptionFile(path, format, made_by)
-    if format == "coco" and len({type(identity) for identity in [*output.rows, *ids]}) > 1:
+    output, places = CaptionFile(path, format, made_by), places or {}
+    if format == "coco" and len({type(identity) for identity in [*output.rows, *places]}) > 1:
         raise BadInput(f"--out {path}: COCO's image numbers and file names would stand in it side by side; choose another name")
+    for identity, place in places.items():
+        if output.places.get(identity, place) != place:
+            raise BadInput(f"--out {path}: image {identity} in it is {output.places[identity]}, this call has {place}; choose another name")
     return output
+
+
+def check_writable(option: str, path: str | Path) -> None:
+    """Raises BadInput that names the option where no file of this name can be written. A trial beside it: nothing stays."""
+    path = Path(path)
+    try:
+        place = path.parent.resolve() / path.name
+        if place.is_dir():
+            raise BadInput(f"{option} {path}: is a folder; name a file in it")
+        there = next(folder for folder in place.parents if folder.exists())
+        # On leaving, a trial in a folder of its own takes the folders with it that had to be made.
+        with tempfile.TemporaryDirectory(dir=there, prefix=".trial-") as trial, atomic_write(trial / place.relative_to(there)):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round
+        raise BadInput(f"{option} {path}: cannot be written ({getattr(error, 'strerror', None) or error}); choose another place") from error
 
 
 def coco_ids(names: Iterable[str]) -> dict[str, int | str]:
@@ -227,7 +285,9 @@ def coco_ids(names: Iterable[str]) -> dict[str, int | str]:
     owners: dict[int | str, str] = {}
     for name, identity in ids.items():
         if owners.setdefault(identity, name) != name:
-            raise BadInput(f"--format coco: {owners[identity]} and {name} would both be image {identity}; caption them in two calls")
+            raise BadInput(
+                f"--format coco: {owners[identity]} and {name} would both be image {identity}; caption them in two calls, into two files"
+            )
     return ids
 
 

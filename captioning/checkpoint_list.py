@@ -31,6 +31,7 @@ def _worth(folder: Path) -> tuple:
         data = description["data"]["name"]
         order = ("demo", "flickr8k", "flickr30k", "coco")
         rank = order.index(data) if data in order else 0.5
-        return rank, description["scores"]["val_bleu4_free"], (folder / "config.json").stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+        score = float(description["scores"]["val_bleu4_free"])
+        return rank, max(-1.0, score), (folder / "config.json").stat().st_mtime  # max: NaN has no order
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return -1, 0.0, 0.0  # a folder half written is never the default while a whole one is there

@@ -56,7 +56,9 @@ class Decode:
     """Seed of the draws."""
 
     def __post_init__(self):
-        at_least(self, beam=1, max_words=1, no_repeat_ngram=0, top_k=0, length_penalty=0.0)
+        at_least(self, beam=1, max_words=1, no_repeat_ngram=0, top_k=0, length_penalty=0.0, seed=0)
+        if self.seed >= 2**63:
+            raise BadInput(f"--seed {self.seed}: give a number below {2**63}")
         one_of(self, stop=("best", "full", "shrink"))
         if not self.temperature > 0:
             raise BadInput(f"--temperature {self.temperature}: give a number above 0")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioning.bad_input import BadInput
 from captioning.config import Decode
 from captioning.vocabulary import END, PAD, START, UNK
 
@@ -172,6 +173,8 @@ class _Pool:
                 self.add(total, len(caption), caption, None if seen is None else seen[row], ended=False)
 
     def ranked(self) -> list[Hypothesis]:
+        if not self.hypotheses:  # every logit was NaN or -inf
+            raise BadInput("the captioner gives no word a probability: its weights are damaged or its training failed; train it again")
         return sorted(self.hypotheses, key=lambda h: -h.score)[: self.decode.beam]
 
 

@@ -39,6 +39,8 @@ DEMO_DISK_GB, SMALL_MEMORY_GB = 2.0, 3.0
 CACHE_SECONDS, IMPORT_SECONDS, JAVA_SECONDS = 2.0, 60.0, 10.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL = "pip install -r requirements.txt"
+DRY_RUN = "python benchmarks/run_all.py --profile flickr8k --data DIR --dry-run"
+SPICE_MODELS = "python -m pycocoevalcap.spice.get_stanford_models"  # fetches them to where SPICE looks
 
 
 class Finding(NamedTuple):
@@ -210,13 +212,19 @@ def check_devices(answer: dict) -> Iterator[Finding]:
         yield Finding("ok", "GPU", f"{name}, {size / 1e9:.0f} GB, CUDA {answer['cuda']}")
     if "cuda" not in answer:  # torch could not say
         return
-    if not answer["devices"]:
-        if answer["cuda"] is None and shutil.which("nvidia-smi"):
-            yield Finding(
-                "note", "GPU", "this torch is built for CPUs, an NVIDIA driver is here", "see pytorch.org/get-started for the CUDA build"
-            )
-        else:
-            yield Finding("note", "GPU", "none that torch sees; the demo needs none, photographs take long without")
+    if answer["devices"]:
+        return
+    if not shutil.which("nvidia-smi"):
+        text = "none that torch sees; the demo needs none, photographs take long without"
+        yield Finding("note", "GPU", text, f"use a machine with an NVIDIA GPU; how long it takes here: {DRY_RUN}")
+    elif answer["cuda"] is None:
+        pins = read_pins(ROOT / "requirements.txt")
+        wanted = " ".join(f"{name}=={pins[name]}" for name in ("torch", "torchvision") if name in pins)
+        text = "this torch is built for CPUs, an NVIDIA driver is here"
+        yield Finding("note", "GPU", text, f"pip install --force-reinstall --index-url https://pypi.org/simple {wanted}")
+    else:
+        text = f"an NVIDIA driver is here, but torch (CUDA {answer['cuda']}) sees no GPU"
+        yield Finding("note", "GPU", text, "unset CUDA_VISIBLE_DEVICES; if nvidia-smi lists a GPU, update the driver")
 
 
 def check_memory(_) -> Iterator[Finding]:
@@ -328,7 +336,7 @@ def check_java(_) -> Iterator[Finding]:
             "note",
             "SPICE",
             "Stanford CoreNLP's models are not here; the other scores need none",
-            "unpack stanford-corenlp-full-2015-12-09.zip, RECAP_SPICE_MODELS=DIR",
+            ("unset RECAP_SPICE_MODELS; " if os.environ.get("RECAP_SPICE_MODELS") else "") + SPICE_MODELS,
         )
 
 

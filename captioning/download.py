@@ -65,8 +65,9 @@ def download(source: Source, root: Path, accepted: bool = False, keep: bool = Fa
             for archive in todo:
                 if not _is_unpacked(root, archive):  # unless another process was quicker
                     _bring(archive, root, keep, connections)
-    if source.images_archive:
-        _unzip_tar(root / source.images_archive)
+    if source.images_archive and _packed(root / source.images_archive):
+        with building(root / ARCHIVES / "download"):
+            _unzip_tar(root / source.images_archive)
     try:
         data = load_data(root)
     except BadInput:
@@ -93,14 +94,33 @@ def _show_plan(source: Source, root: Path, todo: Sequence[Archive]) -> None:
 
 
 def _needed_bytes(root: Path, todo: Sequence[Archive], keep: bool) -> int:
-    """The most that the disk must hold at any moment: archives go one after the other, each beside what it unpacks to."""
+    """The most that the disk must hold at any moment beyond what it holds now: archives go one after the other, each beside what it unpacks to.
+
+    What an earlier call fetched and unpacked is there already, and its archives will go as well: `used` may fall below 0.
+    """
     needed = used = 0
     for archive in todo:
         path = root / ARCHIVES / archive.name
-        fetching = 0 if path.exists() else max(0, archive.about_bytes - fetched_bytes(path))
-        needed = max(needed, used + fetching + archive.about_unpacked)
-        used += archive.about_unpacked + (fetching if keep else 0)
+        # lstat: the removal of a link frees nothing where the archive itself lies.
+        there = path.lstat().st_size if path.exists() else fetched_bytes(path)
+        fetching = 0 if path.exists() else max(0, archive.about_bytes - there)
+        unpacking = _bytes_to_unpack(root, archive)
+        needed = max(needed, used + fetching + unpacking)
+        used += unpacking + (fetching if keep else -there)
     return needed
+
+
+def _bytes_to_unpack(root: Path, archive: Archive) -> int:
+    """What the list of an unpacking that was cut still lacks; about everything where there is no list."""
+    try:
+        sizes = json.loads(_list_file(root, archive, "unpacking").read_bytes())
+    except (OSError, ValueError):
+        return archive.about_unpacked
+    return _missing_bytes(root, sizes)
+
+
+def _missing_bytes(root: Path, sizes: dict[str, int]) -> int:
+    return sum(size for target, size in sizes.items() if not has_file(root / target, size))
 
 
 def _accept(source: Source, root: Path, accepted: bool) -> None:
@@ -109,11 +129,16 @@ def _accept(source: Source, root: Path, accepted: bool) -> None:
         print(f"terms accepted before: {notice}", flush=True)
         return
     if not accepted:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise BadInput(
                 f"{source.name}: its terms, shown above, are not accepted; to accept them run the same command with --accept-licence"
             )
-        if input("Do you accept these terms? [yes/no] ").strip().lower() not in ("y", "yes"):
+        try:
+            answer = input("Do you accept these terms? [yes/no] ")
+        except EOFError:  # Ctrl-D
+            print()
+            answer = "no"
+        if answer.strip().lower() not in ("y", "yes"):
             raise BadInput(f"{source.name}: its terms are not accepted; nothing was fetched, run the same command again to accept them")
     with atomic_write(notice) as file:
         file.write(text)
@@ -139,8 +164,7 @@ def _bring(archive: Archive, root: Path, keep: bool, connections: int) -> None:
     journal = _list_file(root, archive, "unpacking")
     if not journal.exists():
         _refuse_other_files(root, archive, sizes)
-    missing = sum(size for target, size in sizes.items() if not has_file(root / target, size))
-    refuse_full_disk(root, missing, f"what {archive.name} holds")
+    refuse_full_disk(root, _missing_bytes(root, sizes), f"what {archive.name} holds")
     with atomic_write(journal) as file:
         json.dump(sizes, file)
     unpack(path, wanted, root)
@@ -224,11 +248,20 @@ def _refuse_other_files(root: Path, archive: Archive, sizes: dict[str, int]) -> 
         )
 
 
+def _packed(tar: Path) -> Path | None:
+    """The tar.gz to make `tar` from: under its own name, or under tar's. None where there is nothing to do."""
+    if tar.exists():
+        return tar if _is_gzip(tar) else None
+    packed = tar.with_name(f"{tar.name}.gz")
+    return packed if _is_gzip(packed) else None
+
+
 def _unzip_tar(tar: Path) -> None:
     """Make a tar.gz a tar, whose members can be read in place."""
-    packed = tar if _is_gzip(tar) else tar.with_name(f"{tar.name}.gz")
-    if not _is_gzip(packed) or (tar.exists() and packed != tar):
+    if (packed := _packed(tar)) is None:  # another process was quicker
         return
+    for left_by_a_kill in tar.parent.glob(f".{tar.name}.*.partial"):
+        left_by_a_kill.unlink()
     size = packed.stat().st_size
     refuse_full_disk(tar.parent, size, tar.name)  # photographs: gzip makes them no smaller
     try:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from captioning.error_rules import Error
-from captioning.noun_phrases import STOPS, UNKNOWN, read_caption, tokenize
+from captioning.noun_phrases import STOPS, UNKNOWN, read_caption
 from captioning.object_words import load_lexicon
 from captioning.statistics import DRAWS, Statistic, interval, resample
+from captioning.training_captions import caption_hash, normal_form
 
 LONGEST_GROUP = 5  # words between an article and what must be its noun
 
@@ -35,6 +36,11 @@ class Rate:
     def minus(self, other: "Rate") -> "Rate":
         """The paired difference in points: both resampled with the same images."""
         return Rate(self.value - other.value, self.drawn - other.drawn)
+
+
+def mean_rate(several: Sequence[Rate]) -> Rate:
+    """The mean of shares that were resampled with the same images."""
+    return Rate(sum(rate.value for rate in several) / len(several), sum(rate.drawn for rate in several) / len(several))
 
 
 def rates(systems: Sequence[Errors], kinds: Sequence[str], draws: int = DRAWS) -> list[dict[str, Rate]]:
@@ -77,9 +83,10 @@ def richness(
 ) -> dict[str, int | None]:
     """{"captions", "distinct", "words_used", "words_known", "copied"}.
 
-    vocabulary: all words that the system can say (special ones in angle brackets do not count), None where it says subwords; training: captions as
-    `normal_form` writes them. What cannot be known is None.
+    vocabulary: all words that the system can say (special ones in angle brackets do not count), None where it says subwords; training:
+    hashes of the training captions (captioning/training_captions.py). What cannot be known is None.
     """
+    captions = list(captions)
     said = [normal_form(caption) for caption in captions]
     used = {word for caption in said for word in caption.split() if word != UNKNOWN}
     known = {word for word in vocabulary if not word.startswith("<")} if vocabulary else None
@@ -88,13 +95,8 @@ def richness(
         "distinct": len(set(said)),
         "words_used": len(used & known) if known else len(used),
         "words_known": len(known) if known else None,
-        "copied": sum(caption in training for caption in said) if training is not None else None,
+        "copied": sum(caption_hash(caption) in training for caption in captions) if training is not None else None,
     }
-
-
-def normal_form(caption: str) -> str:
-    """A caption's words in lower case with a space between: equal for captions that differ in case and punctuation only."""
-    return " ".join(tokenize(caption))
 
 
 def coverage(references: Mapping[str, Sequence[str]]) -> dict:

@@ -137,8 +137,8 @@ def _ask(url: str) -> Remote:
             with _open(url, {"Range": "bytes=0-0"}) as answer:
                 if answer.status == 206:
                     return Remote(url, _total(answer), _validator(answer), True)
-                length = answer.headers.get("Content-Length")
-                return Remote(url, int(length) if length else None, _validator(answer), False)
+                length = answer.headers.get("Content-Length", "")
+                return Remote(url, int(length) if length.isdecimal() else None, _validator(answer), False)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:  # an empty file has no first byte
                 return Remote(url, None, "", False)
@@ -153,7 +153,12 @@ def _ask(url: str) -> Remote:
 def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     # A new opener each time: it reads the proxies from the environment, and threads share none of its state.
     request = urllib.request.Request(url, headers={"User-Agent": "recap", "Accept-Encoding": "identity", **headers})
-    return urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
+    try:
+        return urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
+    except (ValueError, http.client.InvalidURL) as error:  # of a proxy's address or a redirect's
+        raise BadInput(
+            f"{url}: no address to ask ({_reason(error)}); look at http_proxy and https_proxy in the environment, and where the server redirects to"
+        ) from error
 
 
 def _total(answer: http.client.HTTPResponse) -> int:
@@ -176,7 +181,8 @@ def _wait_seconds(url: str, error: Exception, tried: int) -> float:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code not in PASSING:
-            raise BadInput(f"{url}: the server answers {error.code} ({error.reason}); see whether the file has moved") from error
+            way_out = "put the proxy's user and password into http_proxy" if error.code == 407 else "see whether the file has moved"
+            raise BadInput(f"{url}: the server answers {error.code} ({_reason(error)}); {way_out}") from error
         asked = error.headers.get("Retry-After", "")
         wait = max(wait, float(asked)) if asked.isdigit() else wait
     if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):

@@ -46,13 +46,34 @@ def read_human(home: Path) -> dict:
     path = home / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA or any(not {"run_id", "captions_sha256", "scores"} <= row.keys() for row in content["runs"]):
-            raise ValueError("another schema")
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']!r}, this version reads {SCHEMA}")
+        _check_layout(content)
         return content
     except FileNotFoundError:
         return {"runs": []}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); remove it, benchmarks/human.py makes it again") from None
+
+
+def _check_layout(content: dict) -> None:
+    """Raises KeyError, TypeError or ValueError where a reader would later."""
+    if (
+        not isinstance(content["left_out"], int)
+        or not isinstance(content["references_sha256"], str)
+        or not isinstance(content["tool"], str)
+    ):
+        raise ValueError("left_out is no number, or references_sha256 or tool no text")
+    for row in content["runs"]:
+        if not all(isinstance(row[name], str) for name in ("run_id", "captions_sha256", "beam")):
+            raise ValueError("a run without run_id, captions_sha256 or beam")
+    for scores in (content["people"], *(row["scores"] for row in content["runs"])):
+        for protocol in PROTOCOLS:
+            one = scores[protocol]
+            if not all(isinstance(one[part], dict) for part in ("scores", "intervals", "not_available")) or not isinstance(
+                one["n_images"], int
+            ):
+                raise ValueError(f"{protocol} is no scores object")
 
 
 def human_scores(saved: Saved, protocols: Sequence[str] = PROTOCOLS, draws: int = DRAWS) -> dict[str, dict]:

@@ -23,6 +23,7 @@ _STOPS_IN_A_ROW = (
 )
 STOPS = frozenset(_STOPS_IN_A_ROW.split())
 _WEARING = frozenset(("in", "wearing", "wears", "dressed"))
+_HAVING = frozenset(("with", "have", "has", "having", "wear", "wears", "wearing"))
 _EATING = frozenset(("eat", "eats", "eating", "peel", "peels", "peeling"))
 _BEFORE_TOP = frozenset(("in", "wearing", "wears", "and", "with"))
 _SIZES = frozenset(("small", "little", "big", "large", "huge", "tiny"))
@@ -67,7 +68,8 @@ class Reading:
     phrases: tuple[Phrase, ...] = ()
     statements: tuple[Statement, ...] = ()
     worn: frozenset[str] = frozenset()  # colours of clothes that it does not name: "a boy in red"
-    nouns: frozenset[int] = frozenset()  # places of all words of the things named
+    nouns: frozenset[int] = frozenset()  # places of all words of the things named, present or absent
+    absent: tuple[Phrase, ...] = ()  # "a man without a shirt" names no shirt
 
 
 def tokenize(caption: str) -> tuple[str, ...]:
@@ -105,9 +107,11 @@ class _Reader:
         ones, worn = self._colours_alone(phrases)
         phrases += ones
         phrases.sort(key=lambda phrase: (phrase.start, phrase.end))
+        absent = self._absent(phrases)
+        phrases = [phrase for phrase in phrases if phrase not in absent]
         statements = tuple(self._statements([phrase for phrase in phrases if phrase.whole]))
         nouns = frozenset(k for start, end, _ in found for k in range(start, end))
-        return Reading(self.tokens, tuple(phrases + self._implied()), statements, worn, nouns)
+        return Reading(self.tokens, tuple(phrases + self._implied()), statements, worn, nouns, absent)
 
     def _find_nouns(self) -> list[tuple[int, int, Form]]:
         """Spellings of objects, the longest first, without those that are something else here."""
@@ -201,7 +205,12 @@ class _Reader:
                 opened = True
                 if self._at(place - 1) != "of":
                     break
+            elif word in counts and self._is_no_count(place, phrase):
+                pass
             elif word in counts:
+                if f"{self._at(place - 1)} {word}" in counts:  # "twenty two"
+                    place -= 1
+                    word = f"{self.tokens[place]} {word}"
                 count, opened = counts[word], True
                 place -= word not in ("a", "an") and self._at(place - 1) in ("a", "the")
                 break
@@ -221,13 +230,45 @@ class _Reader:
                 return [replace(main, start=place - 3, end=place - 1, colours=frozenset((other,)), count=1), main]
         return [main]
 
+    def _is_no_count(self, place: int, phrase: Phrase) -> bool:
+        """Whether a number measures ("15 year old boys") or is a name ("number 15 jersey", "a 15 shirt")."""
+        if self._at(place + 1) in self.lexicon.measures or self._at(place - 1) == "number":
+            return True
+        both = phrase.plural or self.lexicon.plurals.get(phrase.word) == phrase.word  # "15 sheep"
+        return not both and self.tokens[place].isdecimal() and self.tokens[place] != "1"
+
+    def _absent(self, phrases: list[Phrase]) -> tuple[Phrase, ...]:
+        """The things that a caption says are not there."""
+        found: list[Phrase] = []
+        for phrase in phrases:
+            place = phrase.start
+            while place and self.tokens[place] not in self.lexicon.openers and self._is_adjective(place - 1):
+                place -= 1  # "without long sleeves"
+            if self._is_negation(place):
+                after = self._at(place + 1)
+                sign = self._at(place - 1) in ("a", "an", "the") or (after.endswith("ing") and not phrase.word.startswith(after))
+                absent = not sign  # "a no skiing sign" is there
+            elif self._at(place - 1) in ("or", "nor"):
+                absent = any(other.end == place - 1 for other in found)
+            else:
+                absent = self._is_negation(place - 1 - (self._at(place - 1) in _HAVING))  # "not wearing a hat"
+            if absent:
+                found.append(phrase)
+        return tuple(found)
+
+    def _is_negation(self, place: int) -> bool:
+        return self._at(place) in self.lexicon.negations or f"{self._at(place - 1)} {self._at(place)}" in self.lexicon.negations
+
+    def _is_adjective(self, place: int) -> bool:
+        return bool(self.colours[place]) or self.tokens[place] in self.lexicon.adjectives
+
     def _ends_attributes(self, place: int, before_colour: bool) -> bool:
         """Whether a word cannot stand before a noun. before_colour: "and" may, between two colours."""
         word = self.tokens[place]
         if word == "and":
             return not (before_colour and place and self.colours[place - 1])
         # "a man walking dogs", but "two walking dogs"
-        return word in STOPS or (word.endswith("ing") and self._at(place - 1) not in self.lexicon.determiners | self.lexicon.counts.keys())
+        return word in STOPS or (word.endswith("ing") and self._at(place - 1) not in self.lexicon.openers)
 
     def _count(self, phrase: Phrase, said: int | str | None) -> int | str | None:
         lexicon = self.lexicon

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEXICON = Path(__file__).with_name("lexicon")
+MOST_IN_DIGITS = 999  # four digits are mostly a year
+_ONES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,11 @@ class Lexicon:
         names = list(about["colours"])
         self.shades = {a: frozenset(b for b in names if a == b or "any" in (a, b) or {a, b} in near) for a in names}
         self.adjectives = frozenset(about["size_words"]) | frozenset(about["shade_words"])
-        self.counts: dict[str, int | str] = about["counts"]
+        self.counts: dict[str, int | str] = _numbers(about["tens"], about["teens"], about["counts"]) | about["counts"]
+        self.measures = frozenset(about["measures"])
         self.determiners = frozenset(about["determiners"])
+        self.openers = self.determiners | self.counts.keys()
+        self.negations = frozenset(about["negations"])
         self.relations = {tuple(words.split()): name for name, spellings in about["relations"].items() for words in spellings}
         self.opposites: dict[str, str] = about["opposite_relations"]
         self.opposites |= {b: a for a, b in self.opposites.items()}
@@ -111,6 +116,14 @@ class Lexicon:
     def agree(self, one: str, other: str) -> bool:
         """Whether two relations can be said of the same two things: equal, or near each other."""
         return one == other or frozenset((one, other)) in self.near_relations
+
+
+def _numbers(tens: Sequence[str], teens: Sequence[str], ones: dict[str, int | str]) -> dict[str, int]:
+    """Numbers in words, thirteen to ninety-nine, and in digits, 1 to `MOST_IN_DIGITS`. tens: "twenty" first; teens: "thirteen" first; ones: has one to nine."""
+    found = {word: n for n, word in enumerate(teens, start=13)}
+    for n, word in zip(range(20, 100, 10), tens, strict=True):
+        found |= {word: n} | {f"{word} {one}": n + ones[one] for one in _ONES}
+    return found | {str(n): n for n in range(1, MOST_IN_DIGITS + 1)}
 
 
 def _by_first_word(entries: Iterable[tuple]) -> dict[str, list[tuple[tuple[str, ...], object]]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
 SCENES = 4  # of the demo's test split
+MOST_BYTES = 200_000_000  # on stdin
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Photo:
 
     name: str
     source: "Path | bytes | Image.Image"
+
+    @property
+    def place(self) -> str:
+        """Its file's full name, wherever the command is called; of no file, its name."""
+        return _printable(self.source.absolute()) if isinstance(self.source, Path) else self.name
 
     def open(self) -> "Image.Image":
         """RGB, upright. Raises BadInput that names the photo."""
@@ -44,9 +50,13 @@ def find_photos(names: Sequence[str]) -> list[Photo]:
             found |= {Path(scene.name): scene for scene in _scenes()}
             continue
         for file in _files(path, name):
-            # A name that is no UTF-8 could not be printed or written.
-            found[file] = Photo(os.fsencode(file).decode("utf-8", "backslashreplace"), file)
+            found[file] = Photo(_printable(file), file)
     return list(found.values())
+
+
+def _printable(path: Path) -> str:
+    """A name that is no UTF-8 could not be printed or written."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _files(path: Path, name: str) -> list[Path]:
@@ -68,7 +78,10 @@ def _on_stdin(names: Sequence[str]) -> Photo:
         raise BadInput("--img -: the photo on stdin is captioned alone; leave out the other names, or give them in a call of their own")
     if sys.stdin is None or sys.stdin.isatty():
         raise BadInput("--img -: no photo comes in on stdin; write: python caption.py --img - < photo.jpg")
-    return Photo("stdin", sys.stdin.buffer.read())
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise BadInput(f"--img -: more than {MOST_BYTES / 1e6:.0f} MB on stdin; save the photo and name its file")
+    return Photo("stdin", content)
 
 
 def _scenes() -> list[Photo]:

@@ -34,6 +34,7 @@ from captioning.record_facts import DAMAGED, SPLITS, check_encoder, check_facts,
 from captioning.records import SCHEMA, list_records, read_plan
 from captioning.speed_records import check_speeds, read_speeds
 from captioning.token_rules import token_rules
+from captioning.training_captions import caption_hash, read_training, training_beside
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-9  # relative: what another processor's order of adding may change
@@ -255,6 +256,10 @@ def _check_people(home: Path, records: list[dict], tally: Tally) -> Iterator[str
         if unknown or not own:
             yield f"{unknown[0] if unknown else 'people'}: no finished record of it"
             return
+        first, known = [r for r in own.values() if r["config"]["seed"] == 0], {row["run_id"] for row in stated["runs"]}
+        left_out = [r["run_id"] for r in first if r["run_id"] not in known]
+        if left_out:  # which runs stand beside people is not for the file to say
+            yield f"{len(left_out)} of {len(first)} finished runs of seed 0 are not in it, the first {left_out[0]}"
         found = human.score_people(home, next(iter(own.values())))
         found["runs"] = [human.score_run(home, own[row["run_id"]]) for row in stated["runs"]]
         bare = [{name: value for name, value in one.items() if name not in ("people", "runs")} for one in (stated, found)]
@@ -443,6 +448,7 @@ class _DataSet:
                 yield f"{record['run_id']}: fingerprint stated {record['data'].get('fingerprint')}, the data's is {data.fingerprint}"
             if path and (path, data.fingerprint) not in seen:
                 seen.add((path, data.fingerprint))
+                yield from _check_training(training_beside(home / path), data, tally)
                 yield from _check_references(home, path, data)
                 tally.checked["references files against the data"] += 1
 
@@ -452,6 +458,21 @@ def _references_path(home: Path, record: dict) -> str | None:
     about = record["files"].get("references")
     path = about.get("path") if isinstance(about, dict) else None
     return path if isinstance(path, str) and (home / path).resolve().is_relative_to(home.resolve()) else None
+
+
+def _check_training(path: Path, data: CaptionData, tally: Tally) -> Iterator[str]:
+    if not path.exists():
+        return
+    try:
+        stated = read_training(path)
+    except BadInput as error:
+        yield str(error)
+        return
+    examples = [data.examples[i] for i in data.split("train")]
+    found = {caption_hash(caption) for example in examples for caption in (*example.captions, *example.raw)}
+    tally.checked["training captions"] += len(found)
+    if stated != found:
+        yield f"{path.name}: {len(stated)} training captions stated, the data has {len(found)}, of them {len(stated & found)} the same"
 
 
 def _check_references(home: Path, path: str, data: CaptionData) -> Iterator[str]:

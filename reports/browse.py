@@ -277,13 +277,14 @@ def linked_pictures(folder: Path, ids: Sequence[str], page: Path) -> tuple[list[
     """
     if not folder.is_dir():
         raise BadInput(f"--images {folder}: no such folder; give the folder of the data set's images")
-    files: dict[str, Path] = {}
+    files: dict[str, Path] = {}  # by whole name, which goes before a number at its end
+    numbers: dict[str, Path] = {}
     for home in (folder, *sorted(each for each in folder.iterdir() if each.is_dir())):
         for path in sorted(home.iterdir()):
             if path.suffix.lower() in PHOTOGRAPHS:
                 files.setdefault(path.stem, path)
-                files.setdefault(path.stem.rpartition("_")[2].lstrip("0"), path)
-    found = [files.get(image) for image in ids]
+                numbers.setdefault(path.stem.rpartition("_")[2].lstrip("0"), path)
+    found = [files.get(image) or numbers.get(image) for image in ids]
     if not any(found):
         tars = ": what lies in a tar cannot be linked, unpack it" if any(folder.glob("*.tar")) else ""
         raise BadInput(

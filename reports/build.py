@@ -27,7 +27,7 @@ from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
 from captioning.claims_file import make_claims, pages_of, read_claims, reports_of, write_claims  # noqa: E402
 from captioning.published import load_numbers  # noqa: E402
-from reports import cost, loss_parts, sections, verdicts  # noqa: E402
+from reports import cost, loss_parts, sections, unchanged, verdicts  # noqa: E402
 from reports.beside import Beside  # noqa: E402
 from reports.browse import write_browse  # noqa: E402
 from reports.errors import analyse_profile, error_tables, errors_csv  # noqa: E402
@@ -138,7 +138,13 @@ def origin_of(home: Path, target: Path, is_evidence: bool) -> dict:
 def _build_profile(
     env: jinja2.Environment, profile: Profile, committed: Profile | None, target: Path, places: list[Path], *, is_evidence: bool
 ) -> None:
-    """One profile's page with its tables, figures and findings beside it. places: results folders whose records of speeds it shows."""
+    """One profile's page with its tables, figures and findings beside it. places: results folders whose records of speeds it shows.
+
+    A reader's page that lies there as it would be made is kept; a committed one is always made.
+    """
+    inputs = unchanged.inputs_of(profile.folder, places, committed.folder if committed else None, target=target.resolve())
+    if not is_evidence and unchanged.lies_there(target, inputs):
+        return
     page = Page(profile, target, is_evidence)
     _add_verdicts(page)
     _add_scores(page, committed)
@@ -155,6 +161,9 @@ def _build_profile(
     with atomic_write(target / "index.html") as file:
         file.write(env.get_template("profile.html.j2").render(page.content))
     _sweep(target, page.written)
+    if not is_evidence:
+        beside = [target / name for name in ("index.html", "claims.json", page.content["browse"]) if name]
+        unchanged.note(target, inputs, [*page.written, *beside])
 
 
 def _add_verdicts(page: Page) -> None:

@@ -1,18 +1,35 @@
 """What a report says of the errors in captions: each system's shares, what causes them, what is confused, and how far the analysis itself is right. No torch.
 
-Reads the captions and references beside the records (test split, the page's main beam) and analyses them (captioning/errors.py); and
+Reads the captions and references beside the records (test split, the page's main beam) and analyses them (captioning/errors.py); the hashes of training
+captions, where those lie there too (captioning/training_captions.py); and
 <results>/marked/<profile>.json, captions that were marked by reading them, where those are of runs of the page.
 """
 
+import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from captioning.bad_input import BadInput
-from captioning.error_counts import Rate, causes, confusions, coverage, rates, richness, worst_images
-from captioning.errors import KINDS, LEAST_IMAGES, TITLES, Error, Spoken, analyse, kinds_of, references_of, spoken, write_rows
+from captioning.error_counts import Rate, causes, confusions, coverage, mean_rate, rates, richness, worst_images
+from captioning.error_rules import RULES_SINCE
+from captioning.errors import (
+    COUNTED,
+    KINDS,
+    LEAST_IMAGES,
+    TITLES,
+    Error,
+    Spoken,
+    analyse,
+    kinds_of,
+    references_of,
+    spoken,
+    training_of,
+    write_rows,
+)
 from reports.examples import own_file
 from reports.profile import Profile
 from reports.scores import nearest_beam, with_means, with_warning
@@ -20,21 +37,26 @@ from reports.tables import Column, Link, Missing, Table, Value, minus_sign
 
 SPLIT = "test"
 CONFUSIONS = 12  # pairs of words in the table
+IN_WORDS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 @dataclass
 class Analysis:
-    """The errors of the finished runs of a page that have captions: run_id -> what was said, and its errors; `beams` says of each run which beam."""
+    """The errors of the finished runs of a page that have captions: run_id -> what was said, and its errors.
+
+    `beams` says of each run which beam; `training` has the hashes of its training captions, None where they were not saved.
+    """
 
     said: dict[str, Spoken] = field(default_factory=dict)
     errors: dict[str, dict[str, list[Error]]] = field(default_factory=dict)
     beams: dict[str, str] = field(default_factory=dict)
+    training: dict[str, frozenset[str] | None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 def analyse_profile(profile: Profile, beam: str) -> Analysis:
     """A run whose files cannot be used is a problem and left out."""
-    found, references = Analysis(), {}
+    found, references, training = Analysis(), {}, {}
     for record in profile.finished:
         run_id, width = record["run_id"], nearest_beam(record, SPLIT, "free", beam)
         try:
@@ -48,7 +70,18 @@ def analyse_profile(profile: Profile, beam: str) -> Analysis:
             found.problems.append(str(error))
             continue
         found.said[run_id], found.errors[run_id], found.beams[run_id] = said, said.errors(), width
+        if paths[1] not in training:
+            training[paths[1]] = _training(paths[1], found.problems)
+        found.training[run_id] = training[paths[1]]
     return found
+
+
+def _training(references: Path, problems: list[str]) -> frozenset[str] | None:
+    try:
+        return training_of(references)
+    except BadInput as error:
+        problems.append(str(error))
+        return None
 
 
 def error_tables(profile: Profile, analysis: Analysis, best: str | None, beam: str) -> dict | None:
@@ -68,7 +101,7 @@ def error_tables(profile: Profile, analysis: Analysis, best: str | None, beam: s
         marked_table(profile, analysis),
     ]
     return {
-        "shares": _shares(rows, analysis, found, beam, heading),
+        "shares": _shares(rows, analysis, found, beam, heading, best, name),
         "further": [table for table in tables if table is not None],
         "beam": beam,
         "kinds": {TITLES[kind]: sentence for kind, sentence in KINDS.items()},
@@ -107,35 +140,55 @@ def _size(analysis: Analysis) -> str:
     return f"Test, n = {sizes.pop():,} images" if len(sizes) == 1 else "Test, number of images differs by row"
 
 
-def _shares(rows: list[dict], analysis: Analysis, found: dict, beam: str, heading: Callable[[dict], Link]) -> Table:
+def _shares(rows: list[dict], analysis: Analysis, found: dict, beam: str, heading: Callable[[dict], Link], best: str, name: str) -> Table:
     columns = [Column("Model", numeric=False), *(Column(title, _size(analysis)) for title in TITLES.values())]
     columns.append(Column("Any", _size(analysis)))
     body = []
     for record in rows:
         errors = analysis.errors[record["run_id"]]
-        share = 100 * sum(map(bool, errors.values())) / len(errors)
         cells = [_cell(found[record["run_id"]].get(kind)) for kind in KINDS]
-        body.append([_with_beam(heading(record), analysis.beams[record["run_id"]], beam), *cells, Value(share, f"{share:.1f}")])
-    remark = "Percent of captions with at least one error of the kind: what the references do not bear out. They do not say all; the last row shows how much."
-    table = with_means(Table("errors-shares", f"Captions with each kind of error, %, beam {beam}", columns, body, [remark]), rows)
-    people = _people(next(iter(analysis.said.values())).references)
-    return Table(table.slug, table.title, table.columns, [*table.rows, *([people] if people else [])], table.remarks)
+        body.append([_with_beam(heading(record), analysis.beams[record["run_id"]], beam), *cells, _any([errors])])
+    remarks = ["Percent of captions with at least one error of the kind: what the references do not bear out. They do not say all."]
+    table = with_means(Table("errors-shares", f"Captions with each kind of error, %, beam {beam}", columns, body), rows)
+    people, about = _people(analysis.said[best], name)
+    return Table(table.slug, table.title, table.columns, [*table.rows, *people], remarks + about)
 
 
-def _people(references: Mapping[str, Sequence[str]]) -> list | None:
-    """A person as a row: each image's first reference, judged by the others; None where images have only one."""
-    several = {image: captions for image, captions in references.items() if len(captions) > 1}
+def _any(turns: list[dict[str, list[Error]]]) -> Value:
+    share = 100 * sum(bool(found) for errors in turns for found in errors.values()) / sum(map(len, turns))
+    return Value(share, f"{share:.1f}")
+
+
+def _people(said: Spoken, name: str) -> tuple[list[list], list[str]]:
+    """Two rows, and what they are: a person as a captioner, and a system judged by as many references. None of them where images have only one reference.
+
+    Each reference in turn is left out, as a person's caption; both are judged by the others, and the shares are means over the turns.
+    """
+    several = {image: captions for image, captions in said.references.items() if len(captions) > 1}
     if not several:
-        return None
-    errors = analyse(
-        {image: captions[0] for image, captions in several.items()}, {image: captions[1:] for image, captions in several.items()}
+        return [], []
+    counts = set(map(len, several.values()))
+    turns, number = min(counts), IN_WORDS.get(max(counts) - 1, "") if len(counts) == 1 else ""
+    captions = {image: said.captions[image] for image in several}
+    person, system = [], []
+    for j in range(turns):
+        left = {image: [*own[:j], *own[j + 1 :]] for image, own in several.items()}
+        person.append(analyse({image: own[j] for image, own in several.items()}, left))
+        system.append(analyse(captions, left, ended=said.ended))
+    kinds = kinds_of(several)
+    found = rates([*person, *system], kinds)
+    rows = []
+    for label, errors, own in (
+        (f"A person: each reference in turn, judged by {f'the other {number}' if number else 'the others'}", person, found[:turns]),
+        (f"{name}, by the same {number or 'others'}", system, found[turns:]),
+    ):
+        means = {kind: mean_rate([one[kind] for one in own]) for kind in kinds}
+        rows.append([Link(label), *(_cell(means.get(kind)) for kind in KINDS), _any(errors)])
+    about = (
+        f"The last two rows compare with each other, not with those above: each of {turns} references in turn is a person's caption, the system and the "
+        "person are judged by those that are left, and the shares are means over the turns. Fewer references make more errors: less is named by some, more by all."
     )
-    (found,), share = rates([errors], kinds_of(errors)), 100 * sum(map(bool, errors.values())) / len(errors)
-    return [
-        Link("A person: the first reference, judged by the others"),
-        *(_cell(found.get(kind)) for kind in KINDS),
-        Value(share, f"{share:.1f}"),
-    ]
+    return rows, [about]
 
 
 def _with_beam(link: Link, own: str, beam: str) -> Link:
@@ -166,7 +219,7 @@ def _causes(analysis: Analysis, best: str, name: str) -> Table:
     for kind in KINDS:
         everywhere = {f"{run_id} {image}": found for run_id, errors in analysis.errors.items() for image, found in errors.items()}
         cells = [_listed(causes(errors, kind)) for errors in (everywhere, analysis.errors[best])]
-        images = worst_images(analysis.errors[best], kind, most=3) if kind not in ("unknown-word", "too-general", "unended") else []
+        images = worst_images(analysis.errors[best], kind, most=3) if kind in COUNTED else []
         body.append([TITLES[kind], *cells, _listed(images)])
     return Table(
         "errors-causes", "What causes the errors most", columns, body, ["Behind each word the captions, behind each image the errors."]
@@ -194,20 +247,26 @@ def _confusions(analysis: Analysis) -> Table | None:
 def _words(rows: list[dict], analysis: Analysis, heading: Callable[[dict], Link]) -> Table:
     columns = [
         Column("Model", numeric=False),
-        *(Column(label) for label in ("Different captions, %", "Words used", "Words known", "Used of known, %")),
+        *(Column(label) for label in ("Different captions, %", "Words used", "Words known", "Used of known, %", "Copied from training, %")),
     ]
     body = []
     for record in rows:
         said = analysis.said[record["run_id"]]
-        words = richness(said.captions.values(), said.vocabulary)
+        words = richness(said.captions.values(), said.vocabulary, analysis.training[record["run_id"]])
         used, known, distinct = words["words_used"], words["words_known"], 100 * words["distinct"] / words["captions"]
         cells = [Value(distinct, f"{distinct:.1f}"), Value(used, f"{used:,}")]
         if known:
             cells += [Value(known, f"{known:,}"), Value(100 * used / known, f"{100 * used / known:.1f}")]
         else:
             cells += [Missing("it says subwords, which make any word")] * 2
+        if words["copied"] is None:
+            cells.append(Missing("the training captions were not saved with the references"))
+        else:
+            copied = 100 * words["copied"] / words["captions"]
+            cells.append(Value(copied, f"{copied:.1f}"))
         body.append([heading(record), *cells])
-    return with_means(Table("errors-words", "How rich the captions are", columns, body), rows)
+    remark = "Copied: equal to a caption of the training set but for case and punctuation."
+    return with_means(Table("errors-words", "How rich the captions are", columns, body, [remark]), rows)
 
 
 def _coverage(analysis: Analysis) -> str:
@@ -225,10 +284,12 @@ def marked_table(profile: Profile, analysis: Analysis) -> Table | None:
     if not path.exists():
         return None
     try:
-        marked = json.loads(path.read_text(encoding="utf-8"))["marked"]
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        how, marked = content["how"].encode("utf-8", "replace").decode(), content["marked"]
         truth = {(one["run_id"], one["id"]): {kind for kind, _, _ in one["errors"]} for one in marked}
         captions = {(one["run_id"], one["id"]): one["caption"] for one in marked}
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         analysis.problems.append(f"{path.name} of marked captions: damaged ({type(error).__name__}: {error}); restore it")
         return None
     if any(
@@ -245,11 +306,12 @@ def marked_table(profile: Profile, analysis: Analysis) -> Table | None:
         both = len(by_reader & by_rule)
         counts = [Value(n, f"{n:,}") for n in (len(by_reader), len(by_rule), both)]
         body.append([TITLES[kind], *counts, _percent(both, len(by_rule), "none found"), _percent(both, len(by_reader), "none marked")])
-    remark = (
-        f"{len(truth):,} captions were read with their references and marked, before the analysis was finished and apart from it; it was not changed "
-        "after this table. Captions with the kind are counted."
-    )
-    return Table("errors-marked", "The analysis beside captions marked by reading them", columns, body, [remark])
+    remarks = [
+        how,
+        RULES_SINCE.get(hashlib.sha256(text.encode()).hexdigest(), ""),
+        f"Of {len(truth):,} captions, those with the kind are counted.",
+    ]
+    return Table("errors-marked", "The analysis beside captions marked by reading them", columns, body, list(filter(None, remarks)))
 
 
 def _percent(part: int, whole: int, otherwise: str) -> Value | Missing:

@@ -11,11 +11,11 @@ SWITCHES = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-REMEDY = "set RECAP_BROWSER to a Chromium, or install one (Debian: apt install chromium)"
+REMEDY = "set RECAP_BROWSER to a Chromium, or install one (Debian: apt install chromium; else: playwright install chromium)"
 
 
 def executable() -> str | None:
-    """The Chromium to use, None where there is none."""
+    """The system's Chromium, None where there is none."""
     named = os.environ.get("RECAP_BROWSER")
     return named or next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -24,11 +24,13 @@ def executable() -> str | None:
 def browser():
     """A Chromium without a window. `browser.new_page(viewport=..., color_scheme=...)` gives a page."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt")
-    path = executable()
-    if path is None:
-        pytest.skip(f"no browser: {REMEDY}")
     with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=path, args=SWITCHES)
+        try:  # None: the one that `playwright install` brought
+            started = running.chromium.launch(executable_path=executable(), args=SWITCHES)
+        except playwright.Error as error:
+            if executable():
+                raise
+            pytest.skip(f"no browser ({str(error).splitlines()[0]}): {REMEDY}")
         yield started
         started.close()
 

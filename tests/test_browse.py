@@ -169,6 +169,13 @@ def test_links_find_the_files_by_id_or_by_cocos_numbers(tmp_path):
         linked_pictures(tmp_path / "none", ["12_ab"], tmp_path / "b.html")
 
 
+def test_a_whole_name_goes_before_a_number_at_its_end(tmp_path):
+    for name in ("a/IMG_7.jpg", "b/7.jpg"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert linked_pictures(tmp_path, ["7"], tmp_path / "page.html") == (["b/7.jpg"], 0)
+
+
 def test_a_private_page_shows_the_linked_files_and_a_public_one_holds_none(tmp_path, open_page, monkeypatch, capsys):
     make_results(tmp_path, "flickr8k", images=6, photos=False)
     profile = load_profile(tmp_path / "flickr8k")

@@ -1,9 +1,11 @@
 """caption.py as people call it: what goes to stdout, which checkpoint, any photo, the strip, and one line for whatever cannot be used."""
 
 import csv
+import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,7 @@ import torch
 from PIL import Image
 
 import caption
-from captioning import load_captioner
+from captioning import load_captioner, photo_list
 from captioning.bad_input import BadInput, run_command
 from captioning.batches import CaptionIds
 from captioning.checkpoint_list import default_checkpoint
@@ -93,9 +95,10 @@ def test_json_is_a_list_of_objects(call, photos, trained):
     found = json.loads(out)
     assert status == 0 and [f["image"] for f in found] == list(map(str, photos[:2]))
     for one in found:
-        assert list(one) == ["image", "caption", "score", "ended", "words", "checkpoint", "decode"]
+        assert list(one) == ["image", "caption", "score", "ended", "words", "checkpoint", "model", "decode"]
         assert one["caption"] == " ".join(one["words"]) and one["score"] < 0 and one["checkpoint"] == str(trained)
         assert one["decode"] == "beam 3"
+        assert one["model"] == hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
 def test_a_caption_alone_equals_it_in_a_batch(captioner, photos):
@@ -241,6 +244,9 @@ def test_the_default_is_what_ships_else_the_best_newest(tmp_path, monkeypatch, c
     newer = describe(tmp_path / "trained/d", bleu4=20, seconds=2)
     (tmp_path / "trained/broken").mkdir()
     (tmp_path / "trained/broken/config.json").write_text('{"data": {"na')
+    describe(tmp_path / "trained/null", bleu4=None, seconds=9)
+    describe(tmp_path / "trained/nan", bleu4=float("nan"), seconds=9)
+    describe(tmp_path / "trained/deep").joinpath("config.json").write_text("[" * 100_000)
     assert default_checkpoint() == newer
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "shipped").symlink_to(trained)
@@ -289,11 +295,14 @@ BAD = {
     "top-p above 1": (lambda t, p: ["--img", p, "--sample", "--top-p", 2], "--top-p 2.0: give a share"),
     "beams as COCO results": (lambda t, p: ["--img", p, "--beams", "--format", "coco"], "--beams: COCO results hold one caption an image"),
     "text into a file": (lambda t, p: ["--img", p, "--out", t / "o.txt"], "o.txt: text is for reading; add --format json"),
-    "into a folder": (lambda t, p: ["--img", p, "--out", t, "--json"], "not a file; name one"),
+    "into a folder": (lambda t, p: ["--img", p, "--out", t, "--json"], "is a folder; name a file in it"),
     "into a photo": (lambda t, p: ["--img", p, "--out", p, "--json"], "not what --format json writes"),
     "strip of another kind": (lambda t, p: ["--img", p, "--attention", t / "a.txt"], "a.txt: write a .png"),
-    "strip in no folder": (lambda t, p: ["--img", p, "--attention", written(t / "f", b"") / "a.png"], "f: File exists; free some space or"),
-    "strip read-only": (lambda t, p: ["--img", p, "--attention", "/proc/1/a.png"], "/proc/1"),
+    "strip in no folder": (lambda t, p: ["--img", p, "--attention", written(t / "f", b"") / "a.png"], "/a.png: cannot be written (Not a"),
+    "strip read-only": (lambda t, p: ["--img", p, "--attention", "/proc/1/a.png"], "--attention /proc/1/a.png: cannot be written"),
+    "strip over the photo": (lambda t, p: ["--img", p, "--attention", p], "is the photo itself; write the strip to another file"),
+    "seed of too many digits": (lambda t, p: ["--img", p, "--sample", "--seed", 10**22], "--seed 10000000000000000000000: give a number"),
+    "seed below 0": (lambda t, p: ["--img", p, "--seed", -1], "--seed -1: give a number of at least 0"),
     "no checkpoint": (lambda t, p: ["--img", p, "--checkpoint", t / "c"], "c: no such checkpoint; train one with"),
     "pickle": (lambda t, p: ["--img", p, "--checkpoint", written(t / "BEST.pth.tar", b"\x80")], "pickled checkpoints are never loaded"),
     "device": (lambda t, p: ["--img", p, "--device", "tpu"], "invalid choice: 'tpu'"),
@@ -330,6 +339,32 @@ def test_a_photo_on_stdin_is_captioned_as_its_file(call, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Piped(io.BytesIO(b"hello, world")))
     status, out, err = call("--img", "-")
     assert (status, out) == (1, "") and "stdin: not an image" in err
+
+
+def test_another_photo_on_stdin_is_not_taken_for_the_one_before(call, photos, tmp_path, monkeypatch):
+    for photo, expected in zip(photos[:2], (0, 2), strict=True):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+        status, _, err = call("--img", "-", "--out", tmp_path / "o.json")
+        assert status == expected
+    assert "holds a photo from stdin, perhaps another one" in err
+
+
+def test_stdin_without_end_is_refused(call, monkeypatch):
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            self.given += len(buffer)
+            assert self.given < 10_000_000
+            return len(buffer)
+
+    monkeypatch.setattr(photo_list, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    status, _, err = call("--img", "-")
+    assert status == 2 and "--img -: more than 2 MB on stdin; save the photo and name its file" in err
 
 
 def test_the_word_demo_is_some_drawn_scenes(call):
@@ -405,9 +440,66 @@ def test_a_file_is_gone_on_from(call, photos, tmp_path, captioned, name):
     assert out.read_bytes() == whole.read_bytes()
     del captioned[:]
     assert call("--img", *photos, "--out", out, *more)[0] == 0 and captioned == []
-    if not more:
-        status, _, err = call("--img", *photos, "--out", out, "--beam", 2)
-        assert status == 2 and "has decode 'beam 5', this call 'beam 2'" in err and out.read_bytes() == whole.read_bytes()
+    status, _, err = call("--img", *photos, "--out", out, "--beam", 2, *more)
+    assert status == 2 and "has decode 'beam 5', this call 'beam 2'" in err and out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["o.json", "o.csv", "coco.json"])
+def test_captions_of_weights_that_are_no_longer_there_are_not_gone_on_from(call, photos, tmp_path, trained, name):
+    """The folder is the same, its model another: trained again."""
+    more = ["--format", "coco"] if name == "coco.json" else []
+    folder = shutil.copytree(trained, tmp_path / "c")
+    assert call("--img", photos[0], "--out", tmp_path / name, *more, checkpoint=folder)[0] == 0
+    before, description = (tmp_path / name).read_bytes(), json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(description | {"model_sha256": "0" * 64}))
+    status, _, err = call("--img", *photos[:2], "--out", tmp_path / name, *more, checkpoint=folder)
+    assert status == 2 and f"has model '{description['model_sha256'][:12]}', this call '000000000000'" in err
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_coco_results_are_gone_on_from_by_the_same_photos_only(call, photos, tmp_path, monkeypatch):
+    """Two photos of one name in two folders have one id; from another folder a photo has another name and is the same."""
+    for folder, photo in zip("ab", photos, strict=False):
+        written(tmp_path / folder / "x.png", photo.read_bytes())
+    line = ["--format", "coco", "--out", tmp_path / "r.json"]
+    assert call("--img", tmp_path / "a" / "x.png", *line)[0] == 0
+    before = (tmp_path / "r.json").read_bytes()
+    status, _, err = call("--img", tmp_path / "b" / "x.png", *line)
+    assert status == 2 and f"image x in it is {tmp_path}/a/x.png, this call has {tmp_path}/b/x.png" in err
+    monkeypatch.chdir(tmp_path / "a")
+    status, _, err = call("--img", "x.png", *line)
+    assert status == 0 and "1 of 1 photos are in it already" in err
+    (tmp_path / "r.json.made-by.json").unlink()
+    status, _, err = call("--img", "x.png", *line)
+    assert status == 2 and "is there already without r.json.made-by.json" in err and (tmp_path / "r.json").read_bytes() == before
+
+
+def test_a_strip_is_drawn_of_a_photo_whose_caption_is_there(call, photos, tmp_path):
+    line = ["--img", photos[0], "--out", tmp_path / "o.json"]
+    call(*line)
+    before = (tmp_path / "o.json").read_bytes()
+    assert call(*line, "--attention", tmp_path / "strip.png")[0] == 0
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.width > 300
+    assert (tmp_path / "o.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--out", "--attention", "--save-attention"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_loaded(call, photos, tmp_path, monkeypatch, option):
+    wrong = written(tmp_path / "f.png", b"") / "new" / "x.csv" / "y.png"
+    monkeypatch.setattr(caption, "default_checkpoint", lambda: pytest.fail("loaded"))
+    status, out, err = call("--img", photos[0], "--csv", option, wrong, checkpoint=None)
+    assert (
+        (status, out) == (2, "") and f"error: {option} {tmp_path}/f.png/new/x.csv" in err and "cannot be written (Not a directory)" in err
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["f.png"]
+
+
+@pytest.mark.parametrize("option", ["--attention", "--save-attention"])
+def test_a_model_without_attention_names_the_option_that_asked(call, photos, tmp_path, captioner, monkeypatch, option):
+    monkeypatch.setattr(type(captioner), "map_kind", "even")
+    status, _, err = call("--img", photos[0], option, tmp_path / "q.png")
+    assert status == 2 and f"error: {option} {tmp_path}/q.png: " in err and "has no attention" in err
 
 
 def test_a_stopped_call_keeps_what_is_done(call, photos, tmp_path, captioner, monkeypatch):

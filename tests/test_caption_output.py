@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from captioning import caption_output
 from captioning.bad_input import BadInput
-from captioning.caption_output import COLUMNS, FORMATS, CaptionFile, coco_ids, describe_decode, open_output, strip_name
+from captioning.caption_output import COLUMNS, FORMATS, CaptionFile, check_writable, coco_ids, describe_decode, open_output, strip_name
 from captioning.config import Decode
 
 ROOT = Path(__file__).resolve().parents[1]
-MADE_BY = {"checkpoint": "results/a", "decode": "beam 5"}
+MADE_BY = {"checkpoint": "results/a", "model": "0123456789ab", "decode": "beam 5"}
 # What file systems and vocabularies can hold: anything but lone surrogates, and NUL in names.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -30,6 +30,7 @@ def entry(image: str, caption: str = "a dog", score: float = -1.5, **more) -> di
     return {
         "image": image,
         "image_id": image,
+        "place": f"/photos/{image}",
         "caption": caption,
         "score": score,
         "ended": True,
@@ -89,23 +90,25 @@ WRITER = """
 import sys
 from captioning import caption_output
 caption_output.SAVE_SECONDS, caption_output.SAVE_SHARE = -1.0, float("inf")  # after every entry
-made_by = {"checkpoint": "results/a", "decode": "beam 5"}
-with caption_output.CaptionFile(sys.argv[1], "json", made_by) as output:
-    for i in range(10**9):
-        output.add({"image": f"{i}.jpg", "caption": "a dog", "score": -1.0, "ended": True, "words": [], **made_by})
+made_by = {"checkpoint": "results/a", "model": "0123456789ab", "decode": "beam 5"}
+with caption_output.CaptionFile(sys.argv[1], sys.argv[2], made_by) as output:
+    for i in range(len(output.rows), 10**9):
+        ids = {"image": f"{i}.jpg", "image_id": i, "place": f"/photos/{i}.jpg"}
+        output.add({**ids, "caption": "a dog", "score": -1.0, "ended": True, "words": [], **made_by})
 """
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+@pytest.mark.parametrize("name", ["json", "coco"])
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, name):
     path, sizes = tmp_path / "o.json", []
     for _ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT)
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], cwd=ROOT)
         until = time.monotonic() + 20
         while time.monotonic() < until and (not path.exists() or path.stat().st_size < 5000 * (len(sizes) + 1)):
             time.sleep(0.005)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
-        names = [e["image"] for e in json.loads(path.read_text())]
+        names = [e["image"] if name == "json" else f"{e['image_id']}.jpg" for e in json.loads(path.read_text())]
         assert names == [f"{i}.jpg" for i in range(len(names))]
         sizes.append(len(names))
     assert sizes == sorted(set(sizes))  # each call went on from the one before
@@ -145,6 +148,8 @@ def test_a_hundred_thousand_photos_are_not_written_a_hundred_thousand_times(tmp_
         ("csv", ",".join(COLUMNS) + "\nx.jpg,a dog\n", "not what --format csv writes"),
         ("csv", b"\xff\xd8\xff".decode("latin-1"), "not what --format csv writes"),
         ("coco", '[{"image": "x.jpg"}]', "not what --format coco writes"),
+        ("coco", '[{"image_id": "x", "caption": "a dog"}]', "is there already without o.made-by.json"),
+        ("json", "[" * 100_000, "not what --format json writes"),
         ("json", json.dumps([entry("x.jpg", checkpoint="results/b")]), "x.jpg in it has checkpoint 'results/b', this call 'results/a'"),
     ],
 )
@@ -153,6 +158,38 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, name, text, said):
     with pytest.raises(BadInput) as error:
         CaptionFile(tmp_path / "o", name, MADE_BY)
     assert said in str(error.value) and (tmp_path / "o").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", "{}", json.dumps(MADE_BY | {"photos": {}}), json.dumps(MADE_BY | {"photos": {"x.jpg": 1}})]
+)
+def test_coco_results_with_what_is_said_of_others_are_left_alone(tmp_path, text):
+    with CaptionFile(tmp_path / "o", "coco", MADE_BY) as output:
+        output.add(entry("x.jpg"))
+    (tmp_path / "o.made-by.json").write_text(text)
+    with pytest.raises(BadInput, match="does not belong to"):
+        CaptionFile(tmp_path / "o", "coco", MADE_BY)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [("there/x.csv", ""), ("new/deep/x.csv", ""), ("old.csv", ""), ("old.csv/x.csv", "Not a directory"), ("there", "is a folder"),
+     ("x" * 300, "File name too long"), ("new/" + "x" * 300, "File name too long"), ("new/../../x.csv", ""), ("loop/x.csv", "cannot be")],
+)  # fmt: skip
+def test_a_trial_says_what_writing_would_and_leaves_nothing(tmp_path, name, said):
+    home = tmp_path / "home"
+    (home / "there").mkdir(parents=True)
+    (home / "old.csv").write_text("as it was")
+    (home / "loop").symlink_to("loop")
+    (tmp_path / "x.csv").write_text("outside")
+    before = sorted(tmp_path.rglob("*"))
+    if said:
+        with pytest.raises(BadInput, match=f"^--out .*{said}"):
+            check_writable("--out", home / name)
+    else:
+        check_writable("--out", home / name)
+    assert sorted(tmp_path.rglob("*")) == before and (home / "old.csv").read_text() == "as it was"
+    assert (tmp_path / "x.csv").read_text() == "outside"
 
 
 def test_one_folder_by_two_names_is_one_checkpoint(tmp_path, monkeypatch):
@@ -173,7 +210,7 @@ def test_ids_of_coco_results():
     }
     assert coco_ids(["1191338263_a4fa073154.jpg"]) == {"1191338263_a4fa073154.jpg": "1191338263_a4fa073154"}  # Flickr's are no numbers
     for names in (["a/dog.jpg", "b/dog.png"], ["COCO_train2014_000000000042.jpg", "000000000042.jpg"]):
-        with pytest.raises(BadInput, match="would both be image (dog|42)"):
+        with pytest.raises(BadInput, match="would both be image (dog|42); caption them in two calls, into two files"):
             coco_ids(names)
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captioning.bad_input import BadInput
 from captioning.config import Decode
 from captioning.decoding import search
 from captioning.vocabulary import END, PAD, START, UNK
@@ -188,6 +189,13 @@ def test_there_is_a_caption_when_nothing_ends():
         for found in search(Toy(), table, Decode(beam=3, max_words=5, stop=stop), attend=True):
             assert len(found) == 3
             assert all(len(h.words) == 5 and not h.ended and len(h.attention) == 5 for h in found)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+@pytest.mark.parametrize("stop", ["best", "full", "shrink"])
+def test_scores_that_are_no_numbers_are_refused(value, stop):
+    with pytest.raises(BadInput, match="gives no word a probability"):
+        search(Toy(), torch.full_like(tables(2, 3), value), Decode(beam=3, max_words=5, stop=stop))
 
 
 def test_bans():

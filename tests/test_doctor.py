@@ -1,15 +1,18 @@
 """python -m captioning.doctor: here, where nothing is installed, and what it says of each lack."""
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from captioning import doctor
+from captioning import doctor, spice
 from tests import browser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +99,50 @@ def test_lacks_of_the_machine(monkeypatch, tmp_path):
     assert states(doctor.check_cache({})) == {"cache": "lack"}
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert states(doctor.check_locks({})) == {"locks": "lack"}
+
+
+def test_each_lack_has_its_remedy():
+    """Every finding that is not ok is made with a fourth part."""
+    made = [
+        call
+        for call in ast.walk(ast.parse(Path(doctor.__file__).read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding" and getattr(call.args[0], "value", "") != "ok"
+    ]
+    assert len(made) > 20 and [call.lineno for call in made if len(call.args) < 4] == []
+
+
+@pytest.mark.parametrize(
+    "driver, cuda, remedy",
+    [
+        (None, None, "python benchmarks/run_all.py --profile flickr8k --data DIR --dry-run"),
+        ("/usr/bin/nvidia-smi", None, f"--index-url https://pypi.org/simple torch=={PINS['torch']} torchvision=={PINS['torchvision']}"),
+        ("/usr/bin/nvidia-smi", "12.8", "update the driver"),
+    ],
+)
+def test_without_a_gpu_it_says_how_to_get_one(monkeypatch, driver, cuda, remedy):
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
+    (found,) = (finding for finding in doctor.check_devices({"devices": [], "cuda": cuda}) if finding.subject == "GPU")
+    assert found.state == "note" and remedy in found.remedy
+
+
+def test_the_remedy_of_spice_fetches_models_to_where_they_are_looked_for(monkeypatch, tmp_path):
+    """pycocoevalcap's own module, given a zip with the jars in place of a download."""
+    monkeypatch.setattr(spice, "coco_folder", lambda part: tmp_path / part)
+    monkeypatch.delenv("RECAP_SPICE_MODELS", raising=False)
+    found = {finding.subject: finding for finding in doctor.check_java({})}
+    if found["Java"].state != "ok":
+        pytest.skip("no Java here")
+    python, option, name = found["SPICE"].remedy.split()
+    assert (python, option) == ("python", "-m")
+    fetch = importlib.import_module(name)
+    with zipfile.ZipFile(tmp_path / "models.zip", "w") as archive:
+        for jar in spice._MODELS:
+            archive.writestr(f"{fetch.CORENLP}/{jar}", b"")
+    (tmp_path / "spice" / "lib").mkdir(parents=True)
+    monkeypatch.setattr(fetch, "SPICEDIR", str(tmp_path / "spice"))
+    monkeypatch.setattr(fetch, "urlretrieve", lambda *_, **__: (str(tmp_path / "models.zip"), {}))
+    fetch.get_stanford_models()
+    assert {finding.subject: finding for finding in doctor.check_java({})}["SPICE"].state == "ok"
 
 
 def test_memory_is_what_the_kernel_says():

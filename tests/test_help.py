@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from captioning.config import RunConfig
+from captioning.presets import preset
+from captioning.systems import system_config
 from captioning.train_help import SETTINGS
 
 COMMANDS = {
@@ -40,6 +43,21 @@ def test_help_has_an_example_whose_options_exist(command, monkeypatch, capsys):
     for line in examples:
         for option in re.findall(r" (--[a-z-]+)", line[line.index(f"python {command}") :]):
             assert option.startswith("--help") or re.search(rf"(^|[\s,\[]){option}\b", said.replace(line, "")), option
+
+
+@pytest.mark.parametrize(
+    "line, defaults",
+    [
+        ("--system t5 --help", system_config("t5")),
+        ("--preset corrected -h", preset("corrected")),
+        ("--data DIR --help", RunConfig()),
+        ("--help --system", RunConfig()),
+    ],
+)
+def test_help_of_training_is_short_wherever_it_is_asked_for(line, defaults, monkeypatch, capsys):
+    said = shown("train.py", monkeypatch, capsys, *line.split())
+    assert len(said.splitlines()) <= LONGEST and "--help-all" in said
+    assert re.search(rf"--decoder-lr +learning rate \(default {defaults.decoder_lr}\)", said)
 
 
 def test_the_short_help_of_training_names_real_settings(monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """People scored against each other: by NLTK and a calculation by hand, and captioners that lose the same reference."""
 
-import gzip
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,6 +13,10 @@ from nltk.translate.bleu_score import corpus_bleu
 from captioning.bad_input import BadInput
 from captioning.human import human_scores, read_human, references_of_all, rescored
 from captioning.protocols import read_predictions
+from captioning.records import list_records
+from captioning.verify import Tally, _check_people
+from reports.human import human_table
+from reports.profile import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "results/evidence/flickr8k"
@@ -63,10 +67,38 @@ def test_the_command_names_what_it_does_not_know(tmp_path):
     assert answer.returncode == 2 and "--only nobody: no such run" in answer.stderr
 
 
-def test_the_references_of_the_record_are_those_scored():
+@pytest.mark.parametrize(
+    "change", [{"left_out": None}, {"people": {}}, {"people": None}, {"runs": [{"run_id": "a"}]}, {"schema": 2}, {"references_sha256": 5}]
+)
+def test_a_file_of_another_layout_is_named_and_a_page_still_made(tmp_path, change):
+    content = read_human(EVIDENCE) | change
+    (tmp_path / "human.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match="human.json: damaged"):
+        read_human(tmp_path)
+    profile = dataclasses.replace(load_profile(EVIDENCE), folder=tmp_path)
+    table, problems = human_table(profile)
+    assert table is None and len(problems) == 1
+
+
+def test_the_committed_rows_are_those_of_the_records():
     content = read_human(EVIDENCE)
-    if not content["runs"]:
-        pytest.skip("no human.json is committed yet")
-    with gzip.open(next((EVIDENCE / "captions").glob("references-*.jsonl.gz")), "rt", encoding="utf-8") as file:
-        tests = [line for line in map(json.loads, file) if line["split"] == "test"]
-    assert content["people"]["coco"]["n_images"] == len(tests) == 1000
+    records = {r["run_id"]: r for r in list_records(EVIDENCE / "runs")[0] if r["status"] == "finished" and r["config"]["seed"] == 0}
+    assert {row["run_id"]: row["captions_sha256"] for row in content["runs"]} == {
+        run_id: record["files"]["captions"]["sha256"] for run_id, record in records.items()
+    }
+    assert {record["files"]["references"]["sha256"] for record in records.values()} == {content["references_sha256"]}
+    # Other references: none of the rows may be shown.
+    profile = load_profile(EVIDENCE)
+    shown, problems = human_table(profile)
+    assert len(shown.rows) == 1 + len(records) and not problems
+
+
+def test_verify_misses_a_row_that_was_taken_out(tmp_path):
+    home = tmp_path / "flickr8k"
+    home.mkdir()
+    content = read_human(EVIDENCE)
+    (home / "human.json").write_text(json.dumps(content | {"runs": []}))
+    (home / "captions").symlink_to(EVIDENCE / "captions")
+    records = [r for r in list_records(EVIDENCE / "runs")[0] if r["status"] == "finished"]
+    found = next(_check_people(home, records, Tally()))
+    assert found.startswith(f"{len(content['runs'])} of {len(content['runs'])} finished runs of seed 0 are not in it")

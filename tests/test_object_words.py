@@ -63,6 +63,13 @@ CAPTIONS = {
     "a couple of dogs leave while leaves fall on the boy": [("dog", "", 2), ("leaf", "", "plural"), ("boy", "", "single")],
     "a black and a white dog": [("dog", "black", 1), ("dog", "white", 1)],
     "a brown dog chases a white one": [("dog", "brown", 1), ("dog", "white", 1)],
+    "twenty dogs and 15 cats": [("dog", "", 20), ("cat", "", 15)],
+    "a herd of thirty-five sheep and two dozen goats": [("sheep", "", 35), ("goat", "", 24)],
+    "two 15 year old boys in number 12 jerseys": [("boy", "", 2), ("jersey", "", "plural")],
+    "a two story house beside a 6 seat car": [("house", "", 1), ("car", "", 1)],
+    "a man without a red shirt or shoes and a dog": [("man", "", 1), ("dog", "", 1)],
+    "a girl who doesn't have a hat hangs from a no skiing sign": [("girl", "", 1), ("sign", "", "single")],
+    "a dog jumps without touching the fence": [("dog", "", 1), ("fence", "", "single")],
     "the horse is brown": [("horse", "brown", "single")],
 }
 

@@ -130,7 +130,15 @@ def test_distilled_killed_and_gone_on_with(tmp_path, monkeypatch):
     card = json.loads(whole.with_suffix(".json").read_text())
     assert len(card["curve"]) == 2 and card["teachers"][0]["channels"] == 16 and not whole.with_suffix(".state.pt").exists()
     assert locate("convnext_zepto_rms.own", True, str(whole)).weights_sha256 == card["sha256"]
-    line[line.index("--views") + 1] = "3"
-    (whole.with_suffix(".state.pt")).write_bytes(b"")
-    with pytest.raises(BadInput, match="cut, or of another program"):
+    with pytest.raises(BadInput, match="is there already"):
         run(whole)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(distill, "_save_state", killed)
+        run(tmp_path / "other.safetensors")
+    state = tmp_path / "other.state.pt"
+    Image.new("RGB", (48, 48), "red").save(data / "images" / "0.png")  # other data than the state's
+    with pytest.raises(BadInput, match="of other settings, data or teachers"):
+        run(tmp_path / "other.safetensors")
+    state.write_bytes(b"")
+    with pytest.raises(BadInput, match="cut, or of another program"):
+        run(tmp_path / "other.safetensors")

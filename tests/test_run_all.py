@@ -402,7 +402,8 @@ def test_reports_are_built_beside_the_runs_one_at_a_time_and_seldom(tmp_path):
         report.build_if_due()
         time.sleep(0.05)
     assert built.read_text() == "x"
-    assert 1 / runner.REPORT_SHARE - 1 <= report.next - report.began <= 30
+    # A busy machine makes the second longer, but not than the four in which it was watched.
+    assert 1 / runner.REPORT_SHARE - 1 <= report.next - report.began <= 4.5 * (1 + 1 / runner.REPORT_SHARE)
     report.stop()
 
 

@@ -1,0 +1,37 @@
+"""The study on Flickr8k: every step names runs that exist, and a budget leaves the rest planned."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import study
+from benchmarks.plan import make_plan
+from benchmarks.profiles import PROFILES
+from tests.tiny import make_data
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_step_names_runs_that_exist():
+    """With torchvision's ResNet-50 and with one's own; forty runs at least."""
+    own = f"{ROOT / 'tests/tiny_encoder.py'}:make"
+    for encoder in ("", own):
+        found = set()
+        for call in study.calls(encoder):
+            encoders = [call.encoder] if call.encoder else []
+            plan = make_plan(PROFILES["flickr8k"], list(call.only), 1, encoders, "none", lambda _: "data", just_seed=call.seed)
+            assert plan and all(run.config.seed == call.seed for run in plan)
+            found |= {run.config.name + str(run.config.seed) for run in plan}
+        assert len(found) >= 40
+    assert any("make-hard" in name for name in found)
+
+
+def test_a_budget_leaves_the_rest_planned(tmp_path):
+    data = make_data(tmp_path / "data")
+    line = [sys.executable, "benchmarks/study.py", "--data", str(data), "--weights", "none", "--results", str(tmp_path / "results")]
+    answer = subprocess.run([*line, "--budget", "0.0001"], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "out of budget before step 1 of" in answer.stdout
+    planned = json.loads((tmp_path / "results/flickr8k/plan.json").read_text())["runs"]
+    assert len(planned) >= 40 and all(run["minutes"] > 0 for run in planned if run["name"] == "deit-tiny")
