@@ -142,7 +142,9 @@ def _build_profile(
 
     A reader's page that lies there as it would be made is kept; a committed one is always made.
     """
-    inputs = unchanged.inputs_of(profile.folder, places, committed.folder if committed else None, target=target.resolve())
+    inputs = unchanged.inputs_of(
+        profile.folder, places, committed.folder if committed else None, origin=origin_of(profile.folder, target, is_evidence)
+    )
     if not is_evidence and unchanged.lies_there(target, inputs):
         return
     page = Page(profile, target, is_evidence)

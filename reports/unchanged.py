@@ -30,9 +30,9 @@ def inputs_of(profile: Path, places: Iterable[Path], committed: Path | None, **o
     files += [path for path in sorted(profile.glob("*.json"))]
     files += [path for place in places for kind in ("speed", "marked") for path in sorted((place / kind).glob("*.json"))]
     files += sorted((committed / "runs").glob("*.json")) if committed else []
-    digest = hashlib.sha256(json.dumps([str(profile.resolve()), _code(), options], sort_keys=True, default=str).encode())
-    for path in files:
-        digest.update(f"{path} {file_sha256(path)}\n".encode())
+    digest = hashlib.sha256(json.dumps([_code(), options], sort_keys=True, default=str).encode())
+    for path in files:  # not where they lie: equal results give equal bytes, wherever
+        digest.update(f"{path.parent.name}/{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -136,7 +136,7 @@ def test_the_command_takes_a_preset_and_what_changes_it(monkeypatch):
     with pytest.raises(SystemExit) as left:
         run_command(training.main)
     assert left.value.code == 2
-    shown = subprocess.run([sys.executable, "train.py", "--preset", "as-published", "--help"], cwd=ROOT, capture_output=True, text=True)
+    shown = subprocess.run([sys.executable, "train.py", "--preset", "as-published", "--help-all"], cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0 and "--preset" in shown.stdout and "as-published" in shown.stdout and "plateau" in shown.stdout
 
 
