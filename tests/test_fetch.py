@@ -183,7 +183,10 @@ def test_ctrl_c_leaves_the_parts(server, tmp_path):
         content = part.read_bytes() if part.exists() else b""
         return len(content) - content.count(0)
 
+    # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
     code = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from captioning import bad_input, fetch
 fetch.PIECE, fetch.SAVE_SECONDS = 20_000, 99.0
