@@ -4,7 +4,11 @@
     streamlit run app.py -- --checkpoints results/flickr8k/checkpoints
 
 Reads checkpoints (default: those that caption.py would find) and what is uploaded; writes nothing. Photos are in memory only, as long as their page is
-open. Nothing is fetched: .streamlit/config.toml keeps Streamlit itself from asking anyone.
+open; the uploads of all pages together have a limit (captioning/web/budget.py). What a page keeps besides, its answers, is counted, not weighed: a small
+picture and a map a word, ANSWERS_KEPT times at most, for each page that is open.
+Nothing is fetched: .streamlit/config.toml keeps Streamlit itself from asking anyone.
+
+Streamlit imports this file once for the server, `app`, and runs it as `__main__` for every page.
 """
 
 import argparse
@@ -15,6 +19,8 @@ from pathlib import Path
 
 import streamlit as st
 from starlette.formparsers import MultiPartParser
+from starlette.middleware import Middleware
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from captioning.bad_input import BadInput
 from captioning.checkpoint_list import find_checkpoints
@@ -22,15 +28,16 @@ from captioning.config import Decode
 from captioning.systems import MAP_KINDS
 from captioning.web import markup
 from captioning.web.answers import Answer, answer, say
+from captioning.web.budget import SERVER_MB, Budget, held_by_streamlit
 from captioning.web.checkpoints import Offer, load_here, offers, offers_in
 from captioning.web.examples import examples
 from captioning.web.score import differs, score_typed
-from captioning.web.table import to_coco_results, to_csv
+from captioning.web.table import Row, to_coco_results, to_csv
 from captioning.web.turns import Turns
-from captioning.web.uploads import LIMIT_MB, LIMIT_MEGAPIXELS, Upload, check_together, open_upload
+from captioning.web.uploads import LIMIT_MB, LIMIT_MEGAPIXELS, MOST_FILES, Upload, check_together, open_upload
 
 LOADED_AT_MOST = 4  # models in memory, of all pages together
-ANSWERS_KEPT = 200  # of one page
+ANSWERS_KEPT = 2 * MOST_FILES + 50  # of one page: the captions of two checkpoints, and what was looked into
 SOURCES = ("Files", "Camera", "Examples")
 
 # Starlette would lay a file above 1 MB down on disk while it arrives.
@@ -55,7 +62,7 @@ def main() -> None:
     st.title("Caption a photo")
     try:
         options = parse_options()
-        offered = offers_in(Path(options.checkpoints)) if options.checkpoints else offers(find_checkpoints())
+        offered = offers_in(Path(options.checkpoints)) if options.checkpoints else offers(find_checkpoints(options.weights))
     except BadInput as error:
         st.html(markup.bad(str(error)))
         return
@@ -132,15 +139,20 @@ def choose_settings(offered: list[Offer]) -> tuple[list[Offer], Decode]:
 
 
 def choose_photos(offer: Offer) -> list[Upload]:
-    source = st.radio("Photos from", SOURCES, index=SOURCES.index("Examples" if offer.data == "demo" else "Files"), horizontal=True)
+    # The first checkpoint decides once; then it is the reader's choice.
+    st.session_state.setdefault("source", "Examples" if offer.data == "demo" else "Files")
+    source = st.radio("Photos from", SOURCES, key="source", horizontal=True)
     if offer.data == "demo" and source != "Examples":
         st.html(markup.note("This checkpoint was trained on drawn scenes and knows no photographs: its words will not fit them."))
+    # Streamlit forgets the files of an uploader that is not in the page: this one is, out of sight.
+    with st.container(key="files" if source == "Files" else "files-away"):
+        files = choose_files()
     if source == "Examples":
         return choose_example(offer)
     if source == "Camera":
         taken = st.camera_input("Take a photo")
-        return [Upload("camera", taken.getvalue())] if taken else []
-    return choose_files()
+        return [Upload("camera", data) for _, data in _sent([taken] if taken else [])]
+    return files
 
 
 def choose_files() -> list[Upload]:
@@ -151,23 +163,33 @@ def choose_files() -> list[Upload]:
         accept_multiple_files=True,
         max_upload_size=LIMIT_MB,
         key=f"files-{round_}",
-        help=f"At most {LIMIT_MB} MB and {LIMIT_MEGAPIXELS} megapixels each. They stay in this computer's memory until the page is closed.",
+        help=f"At most {LIMIT_MB} MB and {LIMIT_MEGAPIXELS} megapixels each. They stay in this computer's memory until the page is closed. "
+        f"Where all pages together have uploaded {SERVER_MB} MB, more cannot be taken.",
     )
     if refused := st.session_state.pop("refused", None):
         st.html(markup.bad(refused))
     try:
         check_together([file.size for file in files])
     except BadInput as error:
-        # An uploader with a new key starts empty, and the files of the old one are let go.
+        # An uploader with a new key starts empty, but Streamlit would keep the files of the old one as long as the page is open.
+        page = get_script_run_ctx()
+        for file in files:
+            page.uploaded_file_mgr.remove_file(page.session_id, file.file_id)
         st.session_state.update(round=round_ + 1, refused=str(error))
         st.rerun()
-    return list({(upload.digest, upload.name): upload for upload in (Upload(file.name, file.getvalue()) for file in files)}.values())
+    return list({(upload.digest, upload.name): upload for upload in (Upload(name, data) for name, data in _sent(files))}.values())
+
+
+def _sent(files: list) -> list[tuple[str, bytes]]:
+    """(name, data) of uploaded files: the bytes that the server keeps. An element gives a copy, which would be kept as long as the photo is shown."""
+    page = get_script_run_ctx()
+    return [(file.name, file.data) for file in page.uploaded_file_mgr.get_files(page.session_id, [file.file_id for file in files])]
 
 
 def choose_example(offer: Offer) -> list[Upload]:
     found = examples(offer.data)
     chosen = st.session_state.get("example", 0) % len(found)
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key="examples"):
         for number, example in enumerate(found):
             with st.container(width=120, gap="xsmall"):
                 st.image(example.upload.data, alt=example.alt, width="stretch")
@@ -221,6 +243,7 @@ class Questions:
                         )
                     if len(kept) > ANSWERS_KEPT:
                         del kept[next(iter(kept))]
+                kept[key] = kept.pop(key)  # to the end: what was not asked for longest is the first to go
                 found[number][upload.digest] = kept[key]
             except BadInput as error:
                 problems.append(str(error))
@@ -241,7 +264,7 @@ def show_table(uploads: list[Upload], questions: Questions) -> list[Upload]:
         markup.table(f"{len(good)} photos", ["photo", *labels], [[u.name, *(captions[u.digest].text for captions in found)] for u in good])
     )
     rows = [
-        [(upload.name, captions[upload.digest], offer.label, questions.decode_of(offer)) for upload in good]
+        [Row(upload.name, captions[upload.digest], offer.label, offer.model, questions.decode_of(offer)) for upload in good]
         for offer, captions in zip(questions.offers, found, strict=True)
     ]
     with st.container(horizontal=True):
@@ -319,4 +342,7 @@ def show_scores(upload: Upload, chosen: list[Offer], answers: list[Answer]) -> N
         st.html(markup.note("Of one sentence BLEU-4 and CIDEr say little, so they are not here."))
 
 
-main()
+if __name__ == "__main__":
+    main()
+else:
+    app = st.App(__file__, middleware=[Middleware(Budget, held=held_by_streamlit)])

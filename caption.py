@@ -5,9 +5,9 @@
     python caption.py --img val2014/ --format coco --out results.json      # called again, it goes on where it was
     python caption.py --img photo.jpg --attention strip.png
 
-Reads photos and a checkpoint folder (default: one that ships under checkpoints/, else the best under results/ and trained/); writes to
-stdout or --out (beside COCO results also F.made-by.json, which going on needs), and strips where --attention and --save-attention say. Exit
-status 1 when a photo could not be read, 2 for a wrong option.
+Reads photos and a checkpoint folder (default: the best under checkpoints/ whose encoder is on this machine, else the best under results/ and
+trained/; nothing is fetched without --download); writes to stdout or --out (beside COCO results also F.made-by.json, which going on needs), and
+strips where --attention and --save-attention say. Exit status 1 when a photo could not be read, 2 for a wrong option.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from captioning.allocator import keep_freed_memory
 from captioning.bad_input import BadInput, run_command
-from captioning.caption_output import FORMATS, beside, check_writable, coco_ids, describe_decode, open_output, strip_name
+from captioning.caption_output import FORMATS, HASH_DIGITS, beside, check_writable, coco_ids, describe_decode, open_output, strip_name
 from captioning.captioner import Caption, Captioner, load_captioner
 from captioning.checkpoint_list import ROOT, default_checkpoint
 from captioning.config import Decode
@@ -28,7 +29,6 @@ from captioning.systems import MAP_KINDS
 STRIP_KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
 AT_ONCE = 16
 DRAWING = ("temperature", "top_k", "top_p")  # settings of --sample
-HASH_DIGITS = 12  # of the model's weights, in what is written
 
 EXAMPLES = """examples:
   python caption.py --img photo.jpg                              the caption of one photo
@@ -84,6 +84,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     model.add_argument(
         "--weights", default="pretrained", metavar="PLACE", help="where a fetched encoder's weights lie: pretrained, a file or a folder"
     )
+    model.add_argument("--download", action="store_true", help="fetch the published encoder a checkpoint names, where it is not here yet")
     model.add_argument(
         "--encoder", default="", metavar="FILE.py:FACTORY", help="the checkpoint's own encoder file, where it has one; it is run"
     )
@@ -133,6 +134,14 @@ def check_options(options: argparse.Namespace, photos: Sequence[Photo]) -> None:
         check_writable(option, path)
 
 
+def choose_checkpoint(options: argparse.Namespace) -> Path:
+    """The default one; says so where a better one is a download away."""
+    folder, better = default_checkpoint(options.weights, options.download)
+    if better is not None:
+        print(f"a better captioner is a download away, {better.name}: --download fetches the encoder it needs, once", file=sys.stderr)
+    return folder
+
+
 def _targets(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
     """(option, a file that it will write)."""
     if options.out not in ("", "-"):
@@ -157,7 +166,7 @@ def main() -> int:
     from captioning.checkpoint import read_description
     from captioning.hub import resolve
 
-    folder = resolve(options.checkpoint) if options.checkpoint else default_checkpoint()
+    folder = resolve(options.checkpoint) if options.checkpoint else choose_checkpoint(options)
     made_by = {
         "checkpoint": str(folder),
         "model": read_description(folder)["model_sha256"][:HASH_DIGITS],
@@ -174,7 +183,8 @@ def main() -> int:
     if not todo:
         return 0
 
-    captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations)
+    keep_freed_memory()
+    captioner = load_captioner(folder, options.device, options.weights, options.encoder, options.locations, options.download)
     if options.max_words is None:
         decode = replace(decode, max_words=captioner.most_words())
     wants_maps = options.attention or options.save_attention

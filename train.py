@@ -498,6 +498,7 @@ class _Arguments:
 def main() -> int:
     import argparse
 
+    from captioning.allocator import keep_freed_memory
     from captioning.train_help import short_help
 
     # These choose the defaults of all other options, so they are read first. Without its value (?) an option is for tyro to refuse.
@@ -517,6 +518,7 @@ def main() -> int:
     import tyro
 
     arguments = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], description=__doc__, default=_Arguments(config=config))
+    keep_freed_memory()
     folder = train(arguments.config, arguments.where)
     if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to say
         print(f"checkpoint: {folder}\ncaption a photo: python caption.py --checkpoint {folder} --img photo.jpg")

@@ -70,8 +70,10 @@ def main() -> int:
         raise BadInput("--lr and --full-share: give a rate above 0 and below 1, a share from 0 to 1")
     import torch
 
+    from captioning.allocator import keep_freed_memory
     from captioning.data import load_data
 
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -52,11 +52,13 @@ def execute(run: Run, place: Place, data) -> None:
     """Do what is still to do of this run and write its record. data: the loaded data set."""
     import torch
 
+    from captioning.allocator import keep_freed_memory
     from captioning.data import load_data
     from train import Where, train
 
     if run.problem:
         raise BadInput(run.problem)
+    keep_freed_memory()
     if place.threads:  # also where only predictions are left to do: with other threads sums are rounded elsewhere
         torch.set_num_threads(place.threads)
     if not run.config.restval:

@@ -132,8 +132,10 @@ def measure_apart(name: str, size: Size, device: str) -> dict:
 def _measure_here(name: str, size: Size, device: str) -> dict:
     import torch
 
-    place = torch.device(device)
-    return measure(name, size, place) | {"where": provenance(place)}
+    from captioning.allocator import keep_freed_memory
+
+    place, kept = torch.device(device), keep_freed_memory()  # for both sides, though who runs the peer has seldom asked for it
+    return measure(name, size, place) | {"where": provenance(place) | {"freed_memory": "kept" if kept else "given back"}}
 
 
 def say(row: dict) -> str:

@@ -24,6 +24,7 @@ from captioning.bad_input import BadInput
 from captioning.config import Decode
 
 MADE_BY = ("checkpoint", "model", "decode")
+HASH_DIGITS = 12  # of the SHA-256 of the model's weights
 COLUMNS = ("image", "caption", "rank", "score", "ended", *MADE_BY)
 NOT_WRITTEN = ("image_id", "place")  # of an entry, in JSON
 COCO_NAME = re.compile(r"(?:COCO_[A-Za-z]+[0-9]{4}_)?([0-9]{12})")

@@ -149,11 +149,11 @@ class Captioner:
 
 
 def load_captioner(
-    path: str | Path, device: str = "auto", weights: str = "pretrained", encoder: str = "", locations: str = ""
+    path: str | Path, device: str = "auto", weights: str = "pretrained", encoder: str = "", locations: str = "", download: bool = False
 ) -> Captioner:
     """Load a checkpoint: a folder, or hf:OWNER/NAME[@REVISION] (captioning.hub). device: auto, cpu or cuda.
 
-    weights, encoder: see captioning.checkpoint.load_checkpoint. locations: what hard attention looks at, in place of
+    weights, encoder, download: see captioning.checkpoint.load_checkpoint. locations: what hard attention looks at, in place of
     what it was configured for: expected, sample or argmax. Raises BadInput.
     """
     import torch
@@ -166,7 +166,7 @@ def load_captioner(
         raise BadInput("--device cuda: torch sees no CUDA device; use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, vocabulary, description = load_checkpoint(resolve(path), build_model, weights, encoder)
+    model, vocabulary, description = load_checkpoint(resolve(path), build_model, weights, encoder, download)
     if locations:
         if not getattr(model.decoder, "hard", False):
             raise BadInput(f"--locations {locations}: {path} has no hard attention; leave the option out")

@@ -68,9 +68,11 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
     from safetensors.torch import save
 
     encoder = model.encoder
-    fetched = encoder.source.kind in ("timm", "torchvision", "file") and not encoder.source.follows_seed
+    fetched = encoder.source.kind in ("timm", "torchvision", "file") and not encoder.source.follows_seed and not encoder.source.is_own
     stored = not (encoder.frozen and fetched and not encoder.drifts)
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
+    if config.half_weights:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     if not stored:
         tensors[PROBE] = probe_regions(encoder).half().contiguous()
     weights = save(tensors)
@@ -187,19 +189,19 @@ def _convert(description: dict, schema: object, path: Path) -> dict:
     return description
 
 
-def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "pretrained", encoder: str = ""):
+def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "pretrained", encoder: str = "", download: bool = False):
     """Build the model of a checkpoint and load its weights: (CaptionModel in eval mode on the CPU, Vocabulary or Subwords, description).
 
     build_model: models.build_model, handed in because this package stands below models.py. weights: where an encoder that is not stored
     comes from (--weights). encoder: path/to/file.py:factory, needed where the checkpoint was made with a user's own encoder: that file runs,
-    so it must be named here, never by the checkpoint.
+    so it must be named here, never by the checkpoint. download: such an encoder's published weights may be fetched.
     """
     folder = Path(folder)
     description = read_description(folder)
     config = config_from(description["config"], folder)
     tensors = _read_weights(folder, description)
     vocabulary = _read_vocabulary(folder, description["vocabulary"])
-    from captioning.trunks import TrunkSource, check_name, locate, users_file
+    from captioning.trunks import TrunkSource, check_name, users_file
 
     stated = description["encoder"]
     if stated["kind"] != "file":
@@ -215,7 +217,7 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
         # The weights come from this folder, so nothing is looked for elsewhere; the hash stays, for kept regions go by it.
         source = TrunkSource(stated["name"], stated["tag"], stated["kind"], None, stated["weights_sha256"], stated["file_sha256"])
     else:
-        source = locate(stated["tag"], config.pretrained, weights)
+        source = _locate_stated(folder, stated["tag"], config.pretrained, weights, download)
     if SYSTEMS[config.system].architecture and "language_model" not in description:
         raise BadInput(f"{folder}: config.json has no 'language_model', which {config.system} needs; copy the folder again")
     language = {"language": description["language_model"]} if "language_model" in description else {}
@@ -225,6 +227,20 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
     if not stated["stored"]:
         _compare_probe(model.encoder, tensors[PROBE], folder, stated)
     return model, vocabulary, description
+
+
+def _locate_stated(folder: Path, tag: str, pretrained: bool, weights: str, download: bool):
+    from captioning.trunks import locate
+
+    try:
+        return locate(tag, pretrained, weights, fetch=download)
+    except BadInput as error:
+        if download or weights != "pretrained":
+            raise
+        raise BadInput(
+            f"{folder}: the weights of its encoder {tag} are not on this machine, and nothing is fetched unasked; --download fetches them once "
+            "(from Python: download=True), --weights DIR says where they lie"
+        ) from error
 
 
 def config_from(fields: dict, where: Path) -> RunConfig:

@@ -8,21 +8,45 @@ from captioning.bad_input import BadInput
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def find_checkpoints() -> list[Path]:
-    """Folders that hold a checkpoint, the best first: those that ship, then the reader's own under results/ and trained/."""
+def find_checkpoints(weights: str = "pretrained") -> list[Path]:
+    """Folders that hold a checkpoint, the one to use first.
+
+    Those that ship come before the reader's own under results/ and trained/, the better before the worse: by the largest data set, then validation BLEU-4
+    (free, greedy); ties go to the newest. Last come those that only name an encoder which is not on this machine. weights: where else it may lie.
+    """
     shipped = [p.parent for p in ROOT.glob("checkpoints/*/config.json")]
     own = [p.parent for pattern in ("results/*/checkpoints/*", "trained/*") for p in ROOT.glob(f"{pattern}/config.json")]
-    return [*sorted(shipped, key=_worth, reverse=True), *sorted(own, key=_worth, reverse=True)]
+    found = [*sorted(shipped, key=_worth, reverse=True), *sorted(own, key=_worth, reverse=True)]
+    return sorted(found, key=lambda folder: lacks_encoder(folder, weights))  # a stable sort
 
 
-def default_checkpoint() -> Path:
-    """A checkpoint that ships, else the one with the best validation BLEU-4 (free, greedy) on the largest data set; ties go to the newest."""
-    folders = find_checkpoints()
+def default_checkpoint(weights: str = "pretrained", download: bool = False) -> tuple[Path, Path | None]:
+    """(the checkpoint to use, a better one that ships but whose encoder would have to be fetched). download: that one is used. Raises BadInput."""
+    folders = find_checkpoints(weights)
     if not folders:
         raise BadInput(
             "no checkpoint yet; make one with: python benchmarks/run_all.py, or python train.py --data DIR, or name one: --checkpoint DIR"
         )
-    return folders[0]
+    shipped = [folder for folder in folders if folder.parent == ROOT / "checkpoints"]
+    best = max(shipped, key=_worth, default=folders[0])
+    if download or lacks_encoder(folders[0], weights):
+        return best, None
+    return folders[0], best if lacks_encoder(best, weights) and _worth(best) > _worth(folders[0]) else None
+
+
+def lacks_encoder(folder: Path, weights: str = "pretrained") -> bool:
+    """Whether a checkpoint only names its encoder and that is not on this machine. False for what cannot be read: using it says what is wrong."""
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        encoder, pretrained = description["encoder"], description["config"].get("pretrained", True)
+        if encoder["stored"] or encoder["kind"] == "file":
+            return False
+        tag = encoder["tag"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+    from captioning.trunks import weights_are_here
+
+    return pretrained and not weights_are_here(tag, weights)
 
 
 def _worth(folder: Path) -> tuple:

@@ -16,27 +16,35 @@ from captioning.bad_input import BadInput
 from captioning.claims import RULES
 from captioning.findings import by_name_and_seed, conditions_here, findings
 from captioning.fingerprint import file_sha256
-from captioning.published import FOLDER, Claim, load_claims, load_numbers, load_scale
+from captioning.published import FOLDER, QUESTIONS, Claim, load_claims, load_numbers, load_questions, load_scale
 from captioning.records import read_plan
 from captioning.statistics import DRAWS, SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = 1
-TOOL = f"claims-3,{protocols.TOOL}"  # raised by hand when code moves a finding or a field of one: no finding from before it is taken over
+TOOL = f"claims-4,{protocols.TOOL}"  # raised by hand when code moves a finding or a field of one: no finding from before it is taken over
 FILES = ("captions", "references", "curve")  # a record's files that are small enough to be always there
 _FIELDS = {
     "schema": int, "tool": str, "profile": str, "rules": dict, "published": dict, "draws": int, "seed": int, "files": dict, "claims": list,
+    "questions": list,
 }  # fmt: skip
 _INPUTS = ("schema", "tool", "profile", "published", "draws", "seed")  # what all findings of a file rest on
 
 
 def make_claims(
-    profile_folder: Path, records: Sequence[dict], earlier: Path | None = None, draws: int = DRAWS, *, published: Path = FOLDER
+    profile_folder: Path,
+    records: Sequence[dict],
+    earlier: Path | None = None,
+    draws: int = DRAWS,
+    *,
+    published: Path = FOLDER,
+    asked: Path = QUESTIONS,
 ) -> dict:
     """The content of a profile's claims.json, as `read_claims` gives it back.
 
     profile_folder: results/<profile>; records: its records, each with its file under runs/. Of those with one name and seed the one that the tables show
-    counts: the planned one, then a finished one, then the latest. published: folder of numbers.json and claims.json.
+    counts: the planned one, then a finished one, then the latest. published: folder of numbers.json and claims.json; asked: the file of our own
+    questions, of which those stand here whose conditions the profile has.
     earlier: claims.json of the last build. A finding whose record and prediction files, published data, draws and code version are the same there is
     taken over, not computed again. ValueError for published data that are not whole, BadInput for a record without a file.
     """
@@ -48,16 +56,18 @@ def make_claims(
         "tool": TOOL,
         "profile": folder.name,
         "rules": RULES,
-        "published": {name: file_sha256(published / name) for name in ("numbers.json", "claims.json")},
+        "published": {path.name: file_sha256(path) for path in (published / "numbers.json", published / "claims.json", asked)},
         "draws": draws,
         "seed": SEED,
         "files": dict(sorted((_record_files(records, digest) | _prediction_files(records, digest, FILES)).items())),
     }
     claims = load_claims(published / "claims.json", load_numbers(published / "numbers.json"))
-    inputs = {claim.id: _inputs(claim, folder.name, runs, digest) for claim in claims}
-    known = _unchanged(earlier, content, inputs)
-    found = findings(folder, claims, records, load_scale(published / "claims.json"), draws, known)
-    content["claims"] = [entry | inputs[entry["id"]] for entry in found]
+    questions = [one for one in load_questions(asked) if len(conditions_here(one, folder.name)) == 2]
+    for kind, these in (("claims", claims), ("questions", questions)):
+        inputs = {claim.id: _inputs(claim, folder.name, runs, digest) for claim in these}
+        known = _unchanged(earlier, content, kind, inputs)
+        found = findings(folder, these, records, load_scale(published / "claims.json"), draws, known)
+        content[kind] = [entry | inputs[entry["id"]] for entry in found]
     return json.loads(_text(content))
 
 
@@ -117,8 +127,8 @@ def _find_problem(content: object) -> str | None:
     wrong = next((name for name, kind in _FIELDS.items() if not isinstance(content.get(name), kind)), None)
     if wrong:
         return f"field {wrong!r} is missing or no {_FIELDS[wrong].__name__}"
-    if not all(isinstance(claim, dict) and isinstance(claim.get("id"), str) for claim in content["claims"]):
-        return "a claim has no 'id'"
+    if not all(isinstance(claim, dict) and isinstance(claim.get("id"), str) for claim in (*content["claims"], *content["questions"])):
+        return "a claim or a question has no 'id'"
     return None
 
 
@@ -166,7 +176,7 @@ def _inputs(claim: Claim, profile: str, runs: Mapping[str, Mapping[int, dict]], 
     return {"records": _record_files(records, digest), "predictions": _prediction_files(records, digest, ("captions", "references"))}
 
 
-def _unchanged(earlier: Path | None, content: dict, inputs: Mapping[str, dict]) -> dict[str, dict]:
+def _unchanged(earlier: Path | None, content: dict, kind: str, inputs: Mapping[str, dict]) -> dict[str, dict]:
     """claim id -> its finding in the earlier file, of those that rest on the same. A file that cannot be read has none: it is about to be replaced."""
     try:
         before = read_claims(earlier) if earlier else {}
@@ -174,7 +184,5 @@ def _unchanged(earlier: Path | None, content: dict, inputs: Mapping[str, dict]) 
         return {}
     if any(before.get(name) != content[name] for name in _INPUTS):
         return {}
-    same = [
-        claim for claim in before["claims"] if {name: claim.get(name) for name in ("records", "predictions")} == inputs.get(claim["id"])
-    ]
+    same = [claim for claim in before[kind] if {name: claim.get(name) for name in ("records", "predictions")} == inputs.get(claim["id"])]
     return {claim["id"]: claim for claim in same if "p" in claim and "finding" in claim}

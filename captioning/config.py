@@ -200,6 +200,8 @@ class RunConfig:
     select: Literal["free", "published"] = "free"
     """Checkpoint selection by validation BLEU-4: free (greedy) or published (teacher-forced argmax; attend and transformer)."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    half_weights: bool = later(False)
+    """The checkpoint's weights are rounded to fp16, half the size; what is scored is what it holds."""
 
     beams: tuple[int, ...] = (1, 3, 5)
     """Beam widths at which the finished run is scored."""

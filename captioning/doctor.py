@@ -379,7 +379,7 @@ def check_checkpoints(_) -> Iterator[Finding]:
 
     try:
         yield Finding(
-            "ok", "captioners", f"{len(find_checkpoints())} checkpoints; caption.py takes {os.path.relpath(default_checkpoint(), ROOT)}"
+            "ok", "captioners", f"{len(find_checkpoints())} checkpoints; caption.py takes {os.path.relpath(default_checkpoint()[0], ROOT)}"
         )
     except BadInput:
         yield Finding(

@@ -167,10 +167,10 @@ def _usable(profile: str, condition: Condition, seeds: Mapping[int, dict]) -> di
         encoder = record["encoder"]
         tag, trained_on = encoder.get("tag") or "", _pretraining(encoder)
         # A net of another family or without its ImageNet weights says nothing of the paper's; the demo's own nets are small members of each family.
-        if profile != "demo" and not (tag.startswith(condition.encoder) and "ImageNet" in trained_on):
-            raise BadInput(
-                f"{record['run_id']} has no ImageNet-trained {condition.encoder} encoder, but {tag or 'one without a tag'} ({trained_on})"
-            )
+        wanted = condition.any_weights or "ImageNet" in trained_on
+        if profile != "demo" and not (tag.startswith(condition.encoder) and wanted):
+            kind = condition.encoder if condition.any_weights else f"ImageNet-trained {condition.encoder}"
+            raise BadInput(f"{record['run_id']} has no {kind} encoder, but {tag or 'one without a tag'} ({trained_on})")
     return finished
 
 
@@ -182,7 +182,8 @@ def _scored(folder: Path, record: dict, claim: Claim, digest: Callable[[Path], s
     """A run's scores under the claim's protocol. BadInput or ValueError where its files cannot be used or a metric is not to be had."""
     digests = tuple(_checked_file(folder, record, kind, digest) for kind in ("references", "captions"))
     wanted = (claim.metric, *claim.also)
-    scored = _measure(str(digests[1][0]), claim.split, claim.protocol, str(claim.beam), tuple(digest for _, digest in digests))
+    families = tuple(sorted({"BLEU" if metric.startswith("BLEU") else metric for metric in wanted}))
+    scored = _measure(str(digests[1][0]), claim.split, claim.protocol, str(claim.beam), families, tuple(digest for _, digest in digests))
     if scored is None:
         raise BadInput(f"{record['run_id']} was not decoded at beam {claim.beam}")
     missing = [metric for metric in wanted if not any(metric in statistic.names for statistic in scored.statistics)]
@@ -192,8 +193,9 @@ def _scored(folder: Path, record: dict, claim: Claim, digest: Callable[[Path], s
 
 
 @lru_cache(maxsize=512)  # a report is built again after every run
-def _measure(path: str, split: str, protocol: str, beam: str, digests: tuple[str, ...]) -> Scored | None:
-    """None where it was not decoded at this beam. digests: of the files that are read, so that changed ones are read again."""
+def _measure(path: str, split: str, protocol: str, beam: str, families: tuple[str, ...], digests: tuple[str, ...]) -> Scored | None:
+    """None where it was not decoded at this beam. families: what is wanted of coco-caption's metrics, of which some take long. digests: of the files
+    that are read, so that changed ones are read again."""
     saved = read_predictions(path, split)
     if protocol == "published":
         return saved.score_published()
@@ -201,7 +203,7 @@ def _measure(path: str, split: str, protocol: str, beam: str, digests: tuple[str
         return None
     if protocol == "free":
         return saved.score_free(beam)
-    return score_coco(saved.said[beam], saved.raw, **saved.fields | {"specials": "dropped", "beam": beam})
+    return score_coco(saved.said[beam], saved.raw, families, **saved.fields | {"specials": "dropped", "beam": beam})
 
 
 def _checked_file(folder: Path, record: dict, kind: str, digest: Callable[[Path], str]) -> tuple[Path, str]:

@@ -241,14 +241,17 @@ def _where_encoder(encoder: dict) -> str:
     if encoder["stored"]:
         return "its weights are inside"
     return (
-        f"its weights are not inside but fetched by that name (sha256 {_code(encoder['weights_sha256'][:16])}) or taken from `--weights DIR`, and "
+        f"its weights are not inside but fetched by that name with `--download` (sha256 {_code(encoder['weights_sha256'][:16])}) or taken from `--weights DIR`, and "
         "compared with what they must give for one fixed picture"
     )
 
 
 def _use(description: dict) -> str:
-    own = description["encoder"]["kind"] == "file"
-    line, argument = (" --encoder path/to/file.py:FACTORY", ', encoder="path/to/file.py:FACTORY"') if own else ("", "")
+    encoder, line, argument = description["encoder"], "", ""
+    if encoder["kind"] == "file":
+        line, argument = " --encoder path/to/file.py:FACTORY", ', encoder="path/to/file.py:FACTORY"'
+    elif not encoder["stored"]:
+        line, argument = " --download", ", download=True"
     return f"""## Use
 
 In a checkout of ReCap, with this folder or the name under which it lies at the Hub:

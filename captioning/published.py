@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "published"
+QUESTIONS = FOLDER.with_name("questions.json")
+ASKED_HERE = "asked here"  # in place of a mark and a source
 MARKS = ("published", "second-hand", "derived", "read in code")
 RULES = ("size", "direction", "every", "value")  # captioning/claims.py says and applies them
 FRACTION = "fraction, 0 to 1"  # a unit; our scores are times 100
@@ -42,12 +44,16 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A run by its name, the experiment that trains it, how its encoder's timm name begins, and the profiles that have it."""
+    """A run by its name, the experiment that trains it, how its encoder's timm name begins, and the profiles that have it.
+
+    any_weights: whatever its encoder was trained on; else ImageNet, on photographs.
+    """
 
     run: str
     experiment: str
     encoder: str
     profiles: tuple[str, ...]
+    any_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,9 @@ _CLAIM_FIELDS = {
     "protocol": str, "beam": _OPTIONAL_INT, "split": str, "direction": str, "published difference": (int, float, type(None)), "rule": str,
     "better number": (str, type(None)), "worse number": (str, type(None)), "note": str,
 }  # fmt: skip
+_QUESTION_FIELDS = {
+    "id": str, "sentence": str, "better": str, "worse": str, "metric": str, "protocol": str, "beam": _OPTIONAL_INT, "split": str, "would change it": str,
+}  # fmt: skip
 _SCALE_FIELDS = {"data": str, "images": dict, "pretraining": str}
 _CHOICES = {
     "mark": MARKS,
@@ -146,6 +155,32 @@ def load_scale(path: str | Path = FOLDER / "claims.json") -> dict:
     scale = _read(path, "paper scale")["paper scale"]
     _check(scale, _SCALE_FIELDS, f"{Path(path).name}, paper scale")
     return scale
+
+
+def load_questions(path: str | Path = QUESTIONS) -> tuple[Claim, ...]:
+    """Questions of this project's own, about runs with the encoders at hand, as claims of a direction ("higher"); `note` is what would change the answer.
+
+    ValueError names the entry and the field that is wrong.
+    """
+    content = _read(path, "conditions", "questions")
+    conditions = {}
+    for run, entry in content["conditions"].items():
+        _check(entry, _CONDITION_FIELDS, f"{Path(path).name}, condition {run!r}")
+        conditions[run] = Condition(run, entry["experiment"], entry["encoder"], tuple(entry["profiles"]), any_weights=True)
+    questions = []
+    for k, entry in enumerate(content["questions"]):
+        where = _check(entry, _QUESTION_FIELDS, f"{Path(path).name}, question {k}")
+        whole = {name: value for name, value in entry.items() if name != "would change it"}
+        whole |= {"better": [entry["better"]], "worse": [entry["worse"]], "published metric": entry["metric"], "also": []}
+        whole |= dict.fromkeys(("source", "mark"), ASKED_HERE) | {
+            "direction": "higher",
+            "rule": "direction",
+            "note": entry["would change it"],
+        }
+        whole |= dict.fromkeys(("published difference", "better number", "worse number"))
+        questions.append(_make_claim(whole, where, conditions, {None: None}))
+    _check_unique(questions, path)
+    return tuple(questions)
 
 
 def _make_claim(entry: dict, where: str, conditions: Mapping[str, Condition], numbers: Mapping[str | None, Number | None]) -> Claim:

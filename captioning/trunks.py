@@ -61,6 +61,11 @@ class TrunkSource:
     file_sha256: str = ""
 
     @property
+    def is_own(self) -> bool:
+        """Weights of one's own, which nobody else can find by their name."""
+        return self.tag.endswith(f".{OWN}")
+
+    @property
     def follows_seed(self) -> bool:
         """Some of its tensors are random: they belong to the seed, not to the hash."""
         return self.weights_sha256 == "none" or self.weights_sha256.endswith(FOLLOWS_SEED)
@@ -300,6 +305,14 @@ def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
             f"weights of {tag} are neither in the Hugging Face cache nor to be fetched ({type(error).__name__}); three ways out: "
             f"go online and run again, --weights DIR with {tag}.safetensors in it, or --weights none for random weights"
         ) from error
+
+
+def weights_are_here(tag: str, weights: str = "pretrained") -> bool:
+    """Whether `locate` would find them without fetching; no file is read."""
+    try:
+        return weights == "none" or _find_weights(exact_tag(tag), weights, fetch=False).is_file()
+    except BadInput:
+        return False
 
 
 def look_up(address: str) -> None:

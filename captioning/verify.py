@@ -344,21 +344,29 @@ def _check_claims(home: Path, records: list[dict], path: Path, published: Path, 
     except DAMAGED as error:
         tally.show(name, [f"the findings cannot be made again ({type(error).__name__}: {error})"])
         return
-    order = [claim["id"] for claim in stated["claims"]]
-    theirs = {claim["id"]: claim for claim in stated.pop("claims")}
-    ours = {claim["id"]: claim for claim in found.pop("claims")}
+    lists = {kind: (stated.pop(kind), found.pop(kind)) for kind in ("claims", "questions")}
     about = [first_difference(stated[part], found[part], part) for part in found if part in stated]
     about += [f"field {part!r} is not known" for part in stated if part not in found]
-    tally.show(name, [difference for difference in about if difference], "holds, beside its claims:")
-    for claim in [*ours, *(claim for claim in theirs if claim not in ours)]:
-        tally.checked["claims"] += 1
-        if claim not in ours or claim not in theirs:
-            tally.show(claim, ["not in claims.json" if claim in ours else "in claims.json, but not among the published claims"])
-            continue
-        difference = first_difference(theirs[claim], ours[claim])
-        tally.show(f"{claim}: {ours[claim]['finding']}", [difference] if difference else [], "holds as reported")
-    if order != list(ours) or not is_as_written(path, read_claims(path)):
+    tally.show(name, [difference for difference in about if difference], "holds, beside its claims and questions:")
+    for kind, (theirs, ours) in lists.items():
+        _check_findings(kind, theirs, ours, tally)
+    if any([one["id"] for one in theirs] != [one["id"] for one in ours] for theirs, ours in lists.values()) or not is_as_written(
+        path, read_claims(path)
+    ):
         tally.show(name, ["its content is not laid out as it is written (order, spaces or a field twice)"])
+
+
+def _check_findings(kind: str, stated: list[dict], found: list[dict], tally: Tally) -> None:
+    """kind: "claims" or "questions"."""
+    theirs, ours = ({one["id"]: one for one in these} for these in (stated, found))
+    for one in [*ours, *(one for one in theirs if one not in ours)]:
+        tally.checked[kind] += 1
+        if one not in ours or one not in theirs:
+            asked = "published claims" if kind == "claims" else "questions that are asked"
+            tally.show(one, ["not in claims.json" if one in ours else f"in claims.json, but not among the {asked}"])
+            continue
+        difference = first_difference(theirs[one], ours[one])
+        tally.show(f"{one}: {ours[one]['finding']}", [difference] if difference else [], "holds as reported")
 
 
 def _check_tables(folder: Path, homes: Sequence[Path], reports: Path, tally: Tally) -> None:

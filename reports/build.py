@@ -27,7 +27,7 @@ from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
 from captioning.claims_file import make_claims, pages_of, read_claims, reports_of, write_claims  # noqa: E402
 from captioning.published import load_numbers  # noqa: E402
-from reports import cost, loss_parts, sections, unchanged, verdicts  # noqa: E402
+from reports import cost, loss_parts, questions, sections, unchanged, verdicts  # noqa: E402
 from reports.beside import Beside  # noqa: E402
 from reports.browse import write_browse  # noqa: E402
 from reports.errors import analyse_profile, error_tables, errors_csv  # noqa: E402
@@ -172,8 +172,12 @@ def _add_verdicts(page: Page) -> None:
     path = page.target / "claims.json"
     content = make_claims(page.profile.folder, page.profile.runs, path if path.exists() else None)
     write_claims(path, content)
-    claims = content["claims"]
+    claims, asked = content["claims"], content["questions"]
     page.content |= {
+        "cannot_judge": questions.cannot_judge(page.profile),
+        "questions": page.table(questions.question_table(asked)),
+        "answers": questions.findings_in_words(asked),
+        "same_data": [page.table(table) for table in questions.same_data_tables(page.profile)],
         "lead": verdicts.lead(page.profile.name, claims),
         "verdicts": page.table(verdicts.verdict_table(claims)),
         "unseen": verdicts.unseen(claims),

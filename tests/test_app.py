@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,9 +23,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import load_captioner
+from captioning import Caption, load_captioner
 from captioning.config import Decode
-from captioning.web.uploads import MOST_FILES
+from captioning.web.budget import SERVER_MB
+from captioning.web.uploads import MOST_FILES, MOST_MB
 from tests.browser import axe_findings, browser  # noqa: F401
 from tests.streamlit_session import Session
 from tests.web_files import claims, file_of, make_demo
@@ -33,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT_NAME = "<script>document.title='run'</script>[x](javascript:y) :smile: $z$.png"
 # Rules by which axe-core finds Streamlit's own elements (version 1.67) serious or critical; none at present.
 STREAMLITS_OWN: set[str] = set()
+UPLOADER = "Photos: JPEG, PNG, GIF, WebP, TIFF, BMP or AVIF"
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,53 @@ def test_photos_that_are_too_many_together_are_let_go(page, folder, photos):
     shown = page("--checkpoints", str(folder / "checkpoints"))
     shown.file_uploader[0].set_value([(f"{n}.png", photos[0].read_bytes(), "image/png") for n in range(MOST_FILES + 1)]).run()
     assert "101 photos: at most 100" in own(shown) and not shown.file_uploader[0].value and not shown.exception
+
+
+def test_two_photos_of_one_coco_number_are_shown_like_others(page, folder, photos):
+    shown = page("--checkpoints", str(folder / "checkpoints/looks"))
+    names = [f"COCO_{split}2014_000000000001.jpg" for split in ("val", "train")]
+    shown.file_uploader[0].set_value([(name, photo.read_bytes(), "image/png") for name, photo in zip(names, photos, strict=False)]).run()
+    assert not shown.exception and [*shown.main.selectbox[-1].options] == [f"{n}. {name}" for n, name in enumerate(names, start=1)]
+    assert 'class="recap-caption"' in own(shown)
+
+
+def test_a_full_page_asks_each_photo_once(page, folder, photos, monkeypatch):
+    asked = []
+
+    def say(captioner, photo, decode):
+        asked.append(decode)
+        return Caption("a dog", -1.0, ["a", "dog"])
+
+    monkeypatch.setattr("captioning.web.answers.say", say)
+    shown = page("--checkpoints", str(folder / "checkpoints"))
+    shown.sidebar.selectbox[1].set_value(str(folder / "checkpoints/draws"))
+    pictures = [file_of(Image.new("RGB", (8, 8), (number, 0, 0))) for number in range(MOST_FILES)]
+    shown.file_uploader[0].set_value([(f"{n}.png", data, "image/png") for n, data in enumerate(pictures)]).run()
+    assert len(asked) == 2 * MOST_FILES and not shown.exception
+    shown.main.selectbox[-1].select_index(1).run()
+    for number in range(60):  # as if thirty photos more had been looked into
+        shown.session_state["kept"][number] = None
+    shown.main.selectbox[-1].select_index(2).run()
+    assert len(asked) == 2 * MOST_FILES and len(shown.session_state["kept"]) < 300 and not shown.exception
+
+
+def test_uploads_stay_when_checkpoint_or_source_change(page, folder, photos, tmp_path):
+    for name, data in (("looks", "photographs"), ("draws", "demo")):
+        copied = shutil.copytree(folder / "checkpoints" / name, tmp_path / name)
+        facts = json.loads((copied / "config.json").read_text())
+        facts["data"]["name"] = data
+        (copied / "config.json").write_text(json.dumps(facts))
+    shown = page("--checkpoints", str(tmp_path))
+    assert shown.radio[0].value == "Files"
+    shown.file_uploader[0].set_value(("mine.png", photos[0].read_bytes(), "image/png")).run()
+    shown.sidebar.selectbox[0].set_value(str(tmp_path / "draws")).run()
+    assert shown.radio[0].value == "Files" and "knows no photographs" in own(shown) and shown.file_uploader[0].value[0].name == "mine.png"
+    said = own(shown)
+    shown.radio[0].set_value("Examples").run()
+    assert shown.button(key="example-0").label == "Example 1 ✓" and own(shown) != said
+    shown.radio[0].set_value("Files").run()
+    assert own(shown) == said and not shown.exception
+    assert page("--checkpoints", str(tmp_path / "draws")).radio[0].value == "Examples"
 
 
 AUDITED = """
@@ -292,43 +342,81 @@ def test_axe_finds_nothing_serious_in_our_own_markup(visit, photos, width, schem
     page.get_by_text("Examples", exact=True).click()
     page.get_by_role("button", name="Example 1 ✓").wait_for()
     settled(page)
+    assert not page.get_by_test_id("stFileUploader").is_visible()
+    if width == 390:
+        assert page.locator(".recap-caption").bounding_box()["y"] < 700  # the caption is in sight, below eight examples
     assert {finding.split()[0] for finding in axe_findings(page)} <= STREAMLITS_OWN
+    page.get_by_text("Files", exact=True).click()
+    page.get_by_role("table", name="2 photos").wait_for()
+    assert page.get_by_test_id("stFileUploader").is_visible()
+
+
+def memory_mb(process, line: str) -> int:
+    """line: VmRSS, what the process has now, or VmHWM, the most it ever had. 0 where the system has no such file."""
+    status = Path(f"/proc/{process.pid}/status")
+    return int(re.search(rf"{line}:\s+(\d+)", status.read_text())[1]) // 1024 if status.exists() else 0
 
 
 def test_24_uploads_at_once_are_all_answered_in_bounded_memory(server, captioner):
-    """12 megapixels each: decoded all at once they would be 24 times 36 MB, and as much again while they are turned and scaled."""
+    """12 megapixels each, decoded all at once 24 times 36 MB, and as much again while they are turned and scaled. The files alone have 8 MB each:
+    noise, which no format makes smaller."""
     address, _, process = server
-    bands = np.zeros((3000, 4000, 3), np.uint8)
-    bands[:, ::7] = 200, 40, 40
-    picture = file_of(Image.fromarray(bands), "PNG")
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    pixels[:, ::7] = 200, 40, 40
+    pixels[:700] = np.random.default_rng(0).integers(0, 256, pixels[:700].shape)
+    picture = file_of(Image.fromarray(pixels), "PNG", compress_level=1)
+    assert len(picture) > 8_000_000
     ready = threading.Barrier(24)
-
-    def peak_mb() -> int:
-        status = Path(f"/proc/{process.pid}/status")
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024 if status.exists() else 0
 
     def visit(number: int) -> tuple[str, list[str]]:
         with Session(address) as session:
             session.run()
             if number < 24:
                 ready.wait(60)
-            session.upload("Photos: JPEG, PNG, GIF, WebP, TIFF, BMP or AVIF", f"{number}.png", picture + bytes([number]))
+            session.upload(UPLOADER, (f"{number}.png", picture + bytes([number])))
             return "".join(session.html), session.progress
 
     (expected,) = captioner.caption([picture], Decode(max_words=50))
     visit(24)
-    before = peak_mb()
+    before = memory_mb(process, "VmHWM")
     with ThreadPoolExecutor(24) as people:
         visits = list(people.map(visit, range(24)))
     for html, _ in visits:
         assert f'<p class="recap-caption">{escape(" ".join(expected.words))}</p>' in html and 'role="alert"' not in html
     waited = [int(found[1]) for _, said in visits for text in said if (found := re.search(r"waiting, (\d+) before you", text))]
     assert len(waited) >= 10 and max(waited) >= 5
-    assert peak_mb() - before < 600
+    assert memory_mb(process, "VmHWM") - before < 600
 
 
-def test_nothing_was_looked_up_sent_or_written(server):
-    """Last: what the server did in all tests above. Its own address, this machine's; no file but what the Python it runs in keeps for itself."""
+def test_what_all_pages_upload_has_a_limit_before_a_script_runs(server):
+    address, _, process = server
+    noise, before = os.urandom(19 * 2**20), memory_mb(process, "VmRSS")
+    with Session(address, patience=20) as page:
+        page.run()
+        page.upload(UPLOADER, *[(f"{number}.png", noise) for number in range(MOST_MB // 19 + 1)])
+        assert "209 MB of photos: at most 200" in "".join(page.html)  # and they are let go: below there is room for all
+        kept = []
+        while len(kept) <= SERVER_MB // 19:
+            try:
+                kept.append(page.put("more.png", noise))
+            except OSError:
+                break
+        # The photos of the pages that the tests above closed are still kept for a minute.
+        assert len(kept) >= (SERVER_MB - 24 * 9) // 19 > MOST_MB // 19 and len(kept) * 19 <= SERVER_MB
+        assert memory_mb(process, "VmRSS") - before < SERVER_MB + 100
+        for urls in kept:
+            page.take_back(urls)
+        page.upload(UPLOADER, ("broken.png", b"none"))
+        assert "broken.png: not an image" in "".join(page.html)
+
+
+def test_nothing_was_looked_up_sent_or_written(server, photos):
+    """Last: what the server did for one upload, and in all tests above. Its own address, this machine's; no file but what the Python it runs in keeps
+    for itself."""
+    with Session(server[0]) as page:
+        page.run()
+        page.upload(UPLOADER, ("a.png", photos[0].read_bytes()))
+        assert 'class="recap-caption"' in "".join(page.html)
     heard = set(server[1].read_text().splitlines())
     here = {line for line in heard if re.search(r"127\.0\.0\.1|::1|localhost", line)}
     assert any(line.startswith("socket.bind") for line in here)  # else the hook heard nothing

@@ -19,7 +19,7 @@ import caption
 from captioning import load_captioner, photo_list
 from captioning.bad_input import BadInput, run_command
 from captioning.batches import CaptionIds
-from captioning.checkpoint_list import default_checkpoint
+from captioning.checkpoint_list import default_checkpoint, find_checkpoints
 from captioning.config import Decode, RunConfig
 from captioning.data import load_data
 from captioning.inputs import open_inputs
@@ -237,22 +237,47 @@ def test_the_default_is_what_ships_else_the_best_newest(tmp_path, monkeypatch, c
     status, out, err = call("--img", photos[0], checkpoint=None)
     assert (status, out) == (2, "") and "no checkpoint yet; make one with" in err
     worst = describe(tmp_path / "results/demo/checkpoints/a", "demo", 60)
-    assert default_checkpoint() == worst
+    assert default_checkpoint()[0] == worst
     older = describe(tmp_path / "results/flickr8k/checkpoints/b", bleu4=20, seconds=1)
     describe(tmp_path / "trained/c", bleu4=19, seconds=9)
-    assert default_checkpoint() == older  # photographs before drawn scenes, then the better one
+    assert default_checkpoint()[0] == older  # photographs before drawn scenes, then the better one
     newer = describe(tmp_path / "trained/d", bleu4=20, seconds=2)
     (tmp_path / "trained/broken").mkdir()
     (tmp_path / "trained/broken/config.json").write_text('{"data": {"na')
     describe(tmp_path / "trained/null", bleu4=None, seconds=9)
     describe(tmp_path / "trained/nan", bleu4=float("nan"), seconds=9)
     describe(tmp_path / "trained/deep").joinpath("config.json").write_text("[" * 100_000)
-    assert default_checkpoint() == newer
+    assert default_checkpoint()[0] == newer
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "shipped").symlink_to(trained)
-    assert default_checkpoint() == tmp_path / "checkpoints" / "shipped"
+    assert default_checkpoint()[0] == tmp_path / "checkpoints" / "shipped"
     status, _, err = call("--img", photos[0], checkpoint=None)
     assert status == 0 and err.startswith(f"checkpoint: {tmp_path}/checkpoints/shipped (trained on tiny")
+
+
+def ship(folder: Path, bleu4: float, tag: str = "") -> Path:
+    """A checkpoint under checkpoints/: with its encoder's weights inside, or only their tag."""
+    describe(folder, bleu4=bleu4)
+    description = json.loads((folder / "config.json").read_text())
+    encoder = {"stored": not tag, "kind": "timm", "tag": tag or "convnext_femto.own"}
+    (folder / "config.json").write_text(json.dumps(description | {"encoder": encoder, "config": {"pretrained": True}}))
+    return folder
+
+
+def test_the_default_is_the_best_that_needs_no_download(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("captioning.checkpoint_list.ROOT", tmp_path)
+    tag = "deit_tiny_patch16_224.fb_in1k"
+    named = ship(tmp_path / "checkpoints/named", 20, tag)
+    assert default_checkpoint(str(tmp_path)) == (named, None)  # nothing else is there: using it says what is missing
+    whole, own = ship(tmp_path / "checkpoints/whole", 15), describe(tmp_path / "trained/own", "coco", 30)
+    assert find_checkpoints(str(tmp_path)) == [whole, own, named] and default_checkpoint(str(tmp_path)) == (whole, named)
+    assert default_checkpoint(str(tmp_path), download=True) == (named, None)
+    options = caption.parse_arguments(["--img", "x.jpg", "--weights", str(tmp_path)])
+    assert caption.choose_checkpoint(options) == whole
+    assert capsys.readouterr().err == "a better captioner is a download away, named: --download fetches the encoder it needs, once\n"
+    (tmp_path / f"{tag}.safetensors").write_bytes(b"weights")
+    assert find_checkpoints(str(tmp_path)) == [named, whole, own] and default_checkpoint(str(tmp_path)) == (named, None)
+    assert caption.choose_checkpoint(options) == named and capsys.readouterr().err == ""
 
 
 def test_a_demo_checkpoint_says_what_it_knows(call, photos, captioner, monkeypatch):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from captioning import Captioner, checkpoint, load_captioner
 from captioning.bad_input import BadInput
 from captioning.checkpoint import ENCODER_FIELDS, PROBE, load_checkpoint, load_state, mark_finished, save_checkpoint, save_state, settings
+from captioning.checkpoint_list import lacks_encoder
 from captioning.config import Decode, RunConfig
 from captioning.regions import regions_key
 from captioning.subwords import from_folder
@@ -128,6 +129,27 @@ def test_a_fetched_frozen_encoder_is_named_not_stored(tmp_path, weights):
     assert "gives other regions" in complaint(tmp_path, weights="none")
 
 
+def test_weights_of_ones_own_are_stored_frozen_too(tmp_path, weights):
+    """Nobody else could find them by their name."""
+    (tmp_path / "resnet10t.own.safetensors").write_bytes((weights["own"] / "resnet10t.safetensors").read_bytes())
+    make(tmp_path / "c", str(tmp_path), **FETCHED | {"encoder": "resnet10t.own"})
+    assert any(n.startswith("encoder.trunk.") for n in load_file(tmp_path / "c/model.safetensors"))
+    load_captioner(tmp_path / "c", "cpu")
+    assert not lacks_encoder(tmp_path / "c")
+
+
+def test_half_weights_halve_the_file_and_come_back_rounded(tmp_path):
+    model = make(tmp_path / "whole")
+    make(tmp_path / "half", half_weights=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.55 * sizes[1]
+    loaded, _, description = load_checkpoint(tmp_path / "half", build_model)
+    assert description["config"]["half_weights"] is True
+    for name, tensor in model.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == tensor.dtype and torch.equal(found, tensor.half().to(tensor.dtype) if tensor.is_floating_point() else tensor)
+
+
 def test_a_tuned_encoder_is_stored(tmp_path, weights):
     make(tmp_path, str(weights["own"]), **FETCHED | {"tune_from": 3})
     assert any(n.startswith("encoder.trunk.") for n in load_file(tmp_path / "model.safetensors"))
@@ -144,12 +166,31 @@ def test_weights_wanted_and_not_there_name_three_ways_out(tmp_path, weights, mon
         ("/nowhere", "no such file or folder"),
     ):
         with pytest.raises(BadInput) as found:
-            load_checkpoint(tmp_path / "c", build_model, place)
+            load_checkpoint(tmp_path / "c", build_model, place, download=True)
         assert said in str(found.value) and "resnet10t" in str(found.value) and "\n" not in str(found.value)
         assert place == "/nowhere" or "three ways out" in str(found.value)
     (tmp_path / "resnet10t.safetensors").write_bytes((weights["own"] / "resnet10t.safetensors").read_bytes()[:5000])
     with pytest.raises(BadInput, match="not a whole safetensors file"):
         load_checkpoint(tmp_path / "c", build_model, str(tmp_path))
+
+
+def test_nothing_is_fetched_unasked(tmp_path, weights, monkeypatch):
+    make(tmp_path, str(weights["own"]), **FETCHED)
+    asked = []
+
+    def fetch(repository, name):
+        asked.append(repository)
+        return str(weights["own"] / "resnet10t.safetensors")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("captioning.trunks.look_up", lambda _: None)
+    assert "not on this machine, and nothing is fetched unasked; --download" in complaint(tmp_path)
+    with pytest.raises(BadInput, match="nothing is fetched unasked"):
+        load_captioner(tmp_path, "cpu")
+    assert lacks_encoder(tmp_path) and not lacks_encoder(tmp_path, str(weights["own"])) and asked == []
+    load_captioner(tmp_path, "cpu", download=True)
+    assert asked == ["timm/resnet10t.c3_in1k"]
 
 
 def test_a_users_encoder_runs_only_when_the_user_names_it(tmp_path):

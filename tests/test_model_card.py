@@ -194,6 +194,7 @@ def test_weights_that_this_project_names_have_a_licence():
 def test_what_is_inside_and_whose_it_is(record):
     fetched = make_card(describes(record), record)
     assert "its weights are not inside but fetched by that name" in fetched and "deit_tiny_patch16_224.fb_in1k`: apache-2.0" in fetched
+    assert "hf:OWNER/NAME --download --img" in fetched and 'load_captioner("hf:OWNER/NAME", download=True)' in fetched
     assert ModelCard(fetched).data.base_model == ["timm/deit_tiny_patch16_224.fb_in1k"]
     assert "Hodosh, Young, Hockenmaier" in fetched and "non-commercial research" in fetched and "photographs" not in fetched
     described = describes(record)

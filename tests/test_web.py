@@ -1,5 +1,6 @@
 """The web demo's parts: turns, uploads, answers, typed references, downloads, its own HTML, checkpoints by name, examples."""
 
+import asyncio
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from nltk.translate.bleu_score import sentence_bleu
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from captioning import Caption, load_captioner
 from captioning.bad_input import BadInput
@@ -18,10 +20,11 @@ from captioning.caption_files import read_candidates
 from captioning.config import Decode
 from captioning.web import markup
 from captioning.web.answers import Answer, answer, say
+from captioning.web.budget import Budget
 from captioning.web.checkpoints import offers, offers_in
 from captioning.web.examples import examples
 from captioning.web.score import score_typed
-from captioning.web.table import to_coco_results, to_csv, unlike
+from captioning.web.table import Row, to_coco_results, to_csv, unlike
 from captioning.web.turns import Turns
 from captioning.web.uploads import MOST_FILES, Upload, check_together, open_upload
 from tests.web_files import claims, file_of, make_demo
@@ -98,6 +101,44 @@ def test_too_large_is_said_from_the_header():
     check_together([15 * 2**20] * 13)
 
 
+def test_uploads_are_counted_while_they_arrive():
+    kept, refused = [], []
+
+    async def server(scope, receive, send):
+        """Reads the whole body, keeps it and answers, as Streamlit does."""
+        body = b""
+        while (message := await receive())["more_body"]:
+            body += message["body"]
+        kept.append(body + message["body"])
+        await send({"type": "http.response.start", "status": 204})
+
+    budget = Budget(server, held=lambda: sum(map(len, kept)), at_most=10)
+
+    async def put(chunks, method="PUT"):
+        parts = [{"body": chunk, "more_body": n < len(chunks)} for n, chunk in enumerate(chunks, start=1)]
+
+        async def receive():
+            await asyncio.sleep(0)  # the others' turn
+            return parts.pop(0)
+
+        async def send(message):
+            pass
+
+        try:
+            await budget({"type": "http", "method": method}, receive, send)
+        except HTTPException as error:
+            refused.append((error.status_code, len(parts)))
+
+    async def people():
+        await asyncio.gather(put([b"123"] * 3), put([b"45"] * 3))  # 3 + 2 + 3 + 2 = 10 are in, the next 3 are not: the second goes on
+        await put([b"6789"])
+        await put([b"0"])
+        await put([b"x" * 99], "POST")  # no upload
+
+    asyncio.run(people())
+    assert refused == [(413, 0), (413, 0)] and kept == [b"454545", b"6789", b"x" * 99] and budget.arriving == 0
+
+
 def test_the_format_goes_by_content_not_by_name():
     red = Image.new("RGB", (9, 7), "red")
     assert open_upload(Upload("letter.doc", file_of(red, "GIF"))).size == (9, 7)
@@ -152,18 +193,29 @@ def test_typed_references_are_scored_as_nltk_does():
 
 
 def test_captions_download_in_layouts_that_others_read(tmp_path):
-    rows = [(name, Caption(text, -1.5, text.split()), "row · data", Decode(beam=3)) for name, text in
+    rows = [Row(name, Caption(text, -1.5, text.split()), "row · data", "0123456789ab", Decode(beam=3)) for name, text in
             [("a,b.png", 'he said "hi"'), ("image.jpg", "a dog"), ("image.jpg", "a cat"), ("image.png", "")]]  # fmt: skip
     table = list(csv.DictReader(io.StringIO(to_csv(rows).decode(), newline="")))
-    assert [(row["image"], row["caption"], float(row["score"]), row["decode"]) for row in table] == [
-        (n, c.text, -1.5, "beam 3") for n, c, *_ in rows
+    columns = ("image", "caption", "score", "checkpoint", "model", "decode")
+    assert [tuple(row[column] for column in columns) for row in table] == [
+        (row.photo, row.caption.text, "-1.5", "row · data", "0123456789ab", "beam 3") for row in rows
     ]
     path = tmp_path / "results.json"
     path.write_bytes(to_coco_results(rows))
     assert read_candidates(path).captions == {"a,b": 'he said "hi"', "image": "a dog", "image (2)": "a cat", "image (3)": ""}
-    coco = [(f"COCO_val2014_{number:012}.jpg", rows[0][1], "", Decode()) for number in (391895, 42)]
+    coco = [Row(f"COCO_val2014_{number:012}.jpg", rows[0].caption, "", "", Decode()) for number in (391895, 42)]
     assert [one["image_id"] for one in json.loads(to_coco_results(coco))] == [391895, 42]
-    assert unlike(["x.png", "x.jpg", "x (2).gif", "y"]) == ["x.png", "x (2).jpg", "x (2) (2).gif", "y"]
+    assert unlike(["x.png", "x.jpg", "x (2).gif", "y"]) == ["x", "x (2)", "x (2) (2)", "y"]
+
+
+@pytest.mark.parametrize("names, ids", [
+    (["COCO_val2014_000000000001.jpg", "COCO_train2014_000000000001.jpg"], ["COCO_val2014_000000000001", "COCO_train2014_000000000001"]),
+    (["000000000001.jpg", "000000000001.png"], ["000000000001", "000000000001 (2)"]),
+    (["..", "..", ".."], ["..", ".. (2)", ".. (3)"]),
+])  # fmt: skip
+def test_photos_of_one_number_or_name_keep_ids_of_their_own(names, ids):
+    rows = [Row(name, Caption("a dog", -1.0, ["a", "dog"]), "", "", Decode()) for name in names]
+    assert [one["image_id"] for one in json.loads(to_coco_results(rows))] == ids
 
 
 def test_markup_holds_no_markup_of_others():

@@ -14,5 +14,5 @@ DEFAULT = (
     "loss_parts",
     "systems",
 )
-ABLATIONS = ("published_or_corrected", "systems_ablations", "augmentation")  # run_all.py --all, or by name
+ABLATIONS = ("published_or_corrected", "systems_ablations", "augmentation", "shipped")  # run_all.py --all, or by name
 NAMES = DEFAULT + ABLATIONS

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioning.bad_input import BadInput
+from captioning.caption_output import HASH_DIGITS
+from captioning.checkpoint_list import lacks_encoder
 from captioning.config import LANGUAGE
 
 
@@ -15,7 +17,7 @@ class Offer:
     """A checkpoint folder and what the demo has to know before it is loaded.
 
     label: row, data set and `bleu4`, the validation BLEU-4 (free, greedy; 0 where unknown). samples: a language model writes the words, so they can be
-    drawn. version: changes when the folder's files do.
+    drawn. model: the first digits of its weights' SHA-256. version: changes when the folder's files do.
     """
 
     path: Path
@@ -23,6 +25,7 @@ class Offer:
     data: str
     bleu4: float
     samples: bool
+    model: str
     version: int
 
 
@@ -37,7 +40,8 @@ def offers(folders: Sequence[Path]) -> list[Offer]:
             if description["encoder"]["kind"] == "file":  # its Python file has to be named, and run
                 continue
             bleu4 = float((description.get("scores") or {}).get("val_bleu4_free", 0))
-            found.append(Offer(folder, _label(config, data, bleu4), data, bleu4, config.get("system") in LANGUAGE, file.stat().st_mtime_ns))
+            model, version = description["model_sha256"][:HASH_DIGITS], file.stat().st_mtime_ns
+            found.append(Offer(folder, _label(config, data, bleu4), data, bleu4, config.get("system") in LANGUAGE, model, version))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     often = Counter(offer.label for offer in found)
@@ -65,17 +69,10 @@ def _folders_in(place: Path) -> list[Path]:
 def load_here(folder: Path, weights: str = "pretrained"):
     """The Captioner of a folder, from what lies on this machine: nothing is fetched. Raises BadInput."""
     from captioning.captioner import load_captioner
-    from captioning.checkpoint import read_description
-    from captioning.trunks import locate
 
-    description = read_description(folder)
-    encoder = description["encoder"]
-    if not encoder["stored"] and encoder["kind"] != "file":
-        try:
-            locate(encoder["tag"], description["config"].get("pretrained", True), weights, fetch=False)
-        except BadInput as error:
-            raise BadInput(
-                f"{folder.name}: its encoder's weights are not on this machine ({error}); fetch them once with: python caption.py "
-                f"--checkpoint {folder} --img PHOTO, or start the demo with -- --weights DIR"
-            ) from error
+    if lacks_encoder(folder, weights):
+        raise BadInput(
+            f"{folder.name}: its encoder's weights are not on this machine; fetch them once with: python caption.py --checkpoint {folder} "
+            "--download --img PHOTO, or start the demo with -- --weights DIR"
+        )
     return load_captioner(folder, weights=weights)

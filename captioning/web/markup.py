@@ -21,6 +21,13 @@ STYLE = """<style>
 .recap-table th, .recap-table td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem 0.3rem 0; border-bottom: 1px solid #8888; overflow-wrap: anywhere; }
 .recap-table th { font-weight: 600; min-width: 5rem; }
 .recap-table td.number, .recap-table th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.st-key-files-away { display: none; }
+@media (max-width: 640px) { /* four examples in a row, so that the caption is not far below them */
+  .st-key-examples { gap: 0.5rem; }
+  .st-key-examples > div { width: calc(25% - 0.375rem) !important; flex: none; }
+  .st-key-examples button { min-height: 2rem; padding: 0.1rem; }
+  .st-key-examples button p { font-size: 0.75rem; }
+}
 </style>"""
 
 

@@ -2,41 +2,53 @@
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import NamedTuple
 
-from captioning.caption_output import FORMATS, coco_ids, describe_decode
+from captioning.caption_output import COCO_NAME, FORMATS, describe_decode
 from captioning.captioner import Caption
 from captioning.config import Decode
 
-Row = tuple[str, Caption, str, Decode]  # a photo's name, its caption, the checkpoint that said it, and by which search
+
+class Row(NamedTuple):
+    """photo: its name. checkpoint: the label of who said it. model: the first digits of its weights' SHA-256."""
+
+    photo: str
+    caption: Caption
+    checkpoint: str
+    model: str
+    decode: Decode
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
     """A line a row, in UTF-8."""
-    return _file("csv", [_entry(*row) for row in rows])
+    return _file("csv", [_entry(row) for row in rows])
 
 
 def to_coco_results(rows: Sequence[Row]) -> bytes:
-    """[{"image_id", "caption"}]: the number in COCO's own file names where all have one, else the name without ending, unlike any before it."""
-    names = unlike([name for name, *_ in rows])
-    ids = coco_ids(names)
-    return _file("coco", [_entry(*row) | {"image_id": ids[name]} for name, row in zip(names, rows, strict=True)])
+    """[{"image_id", "caption"}]: the number in COCO's own file names where all have one of their own, else the name as `unlike` has it."""
+    stems = unlike([row.photo for row in rows])
+    numbers = [COCO_NAME.fullmatch(stem) for stem in stems]
+    ids = [int(found[1]) for found in numbers] if all(numbers) else stems
+    if len(set(ids)) < len(ids):  # two files may have one number, as COCO_val2014_... and COCO_train2014_...
+        ids = stems
+    return _file("coco", [_entry(row) | {"image_id": identity} for identity, row in zip(ids, rows, strict=True)])
 
 
 def unlike(names: Sequence[str]) -> list[str]:
-    """Names whose part before the ending comes once: phones call every photo image.jpg, and COCO's results have one caption an image."""
+    """Names without ending, each once: phones call every photo image.jpg, and COCO's results have one caption an image."""
     taken, found = set(), []
     for path in map(PurePath, names):
         stem, copy = path.stem, 2
         while stem in taken:
             stem, copy = f"{path.stem} ({copy})", copy + 1
         taken.add(stem)
-        found.append(stem + path.suffix)
+        found.append(stem)
     return found
 
 
-def _entry(name: str, caption: Caption, checkpoint: str, decode: Decode) -> dict:
-    said = {"caption": caption.text, "score": caption.score, "ended": caption.ended, "words": caption.words}
-    return {"image": name, **said, "checkpoint": checkpoint, "decode": describe_decode(decode)}
+def _entry(row: Row) -> dict:
+    said = {"caption": row.caption.text, "score": row.caption.score, "ended": row.caption.ended, "words": row.caption.words}
+    return {"image": row.photo, **said, "checkpoint": row.checkpoint, "model": row.model, "decode": describe_decode(row.decode)}
 
 
 def _file(format: str, entries: Sequence[dict]) -> bytes:

@@ -1,0 +1,140 @@
+"""What can be judged with the encoders at hand: the answers to this project's own questions, and the numbers that others published on the same data.
+
+From the findings and the records; no torch.
+"""
+
+from collections import defaultdict
+
+from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
+from captioning.published import Number, load_numbers
+from captioning.weight_tags import pretraining
+from reports.beside import about
+from reports.profile import Profile
+from reports.scores import main_beam, score_cell
+from reports.tables import Column, Link, Missing, Published, Table, Value, minus_sign
+from reports.verdicts import between, deciding_part, p_text, percent, seeds_of
+
+ANSWERS = {REPRODUCED: "yes", CONTRADICTED: "no, the opposite", TOO_CLOSE: "too close to call"}
+QUANTITIES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR")
+FORCED = ("BLEU-1", "BLEU-4", "top-5", "loss")
+COMPARED = ("encoders", "attention", "systems")  # experiments whose rows stand beside the published ones
+
+
+def cannot_judge(profile: Profile) -> str:
+    """What a page on photographs must say first: that the paper's own encoder is not among its runs. "" where it is, and for drawn scenes."""
+    if profile.name == "demo" or any(_is_imagenet_convnext(run["encoder"]) for run in profile.finished):
+        return ""
+    return (
+        f"This page cannot judge what the paper says of ConvNeXt: none of its {len(profile.finished)} finished runs has an ImageNet-trained ConvNeXt, "
+        "for none was at hand. What it can judge is below: the questions that need no ConvNeXt."
+    )
+
+
+def _is_imagenet_convnext(encoder: dict) -> bool:
+    tag = encoder.get("tag") or ""
+    return tag.startswith("convnext") and "ImageNet" in pretraining(tag, encoder.get("source") or "", encoder.get("sha256") or "none")
+
+
+def question_table(questions: list[dict]) -> Table | None:
+    """A row per question of `claims.json`; None where nothing was measured. Those that were answered first, the largest difference before the smallest."""
+    if not any(one["parts"] for one in questions):
+        return None
+    columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
+    columns += [Column("p, Holm"), Column("On test"), Column("Images"), Column("Seeds"), Column("What would change it", numeric=False)]
+    ranked = sorted(questions, key=lambda one: (one["finding"] == NOT_RUN, -abs(_difference(one))))
+    remarks = [
+        "Differences are relative, in percent of the second run, with a 95 % interval over images (over images and seeds from five seeds on); both sides see the "
+        "same images. Yes or no: the interval excludes 0. p by Holm over all questions that were tested. The test split is not tested, it stands beside."
+    ]
+    return Table("questions", "Questions that can be judged here", columns, [_row(one) for one in ranked], remarks)
+
+
+def _difference(question: dict) -> float:
+    part = deciding_part(question)
+    return part["relative_difference"] if part else 0.0
+
+
+def _row(question: dict) -> list:
+    part = deciding_part(question)
+    if part is None or question["finding"] == NOT_RUN:
+        return [question["sentence"], "not run", question["reason"] or "a run is missing"]
+    digits = 1 if question["metric"].startswith(("BLEU", "CIDEr")) else 3
+    means = [_mean(part["values"][question["metric"]][side]) for side in ("better", "worse")]
+    measured = f"{part['better']} {means[0]:.{digits}f} against {part['worse']} {means[1]:.{digits}f} {question['metric']}"
+    test = question["test"][0]["relative_difference"] if question["test"] else None
+    return [
+        question["sentence"], ANSWERS[question["finding"]], measured,
+        Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
+        Value(question["p_holm"], p_text(question["p_holm"])),
+        Missing("not scored on test") if test is None else Value(test, percent(test)),
+        Value(part["images"], f"{part['images']:,}"), seeds_of(part, question["metric"]), question["note"],
+    ]  # fmt: skip
+
+
+def _mean(by_seed: dict[str, float]) -> float:
+    return sum(by_seed.values()) / len(by_seed)
+
+
+def findings_in_words(questions: list[dict], most: int = 5) -> list[str]:
+    """The answered questions with the largest differences, a sentence each: the answer, the difference, its interval, images and seeds."""
+    answered = [one for one in questions if one["finding"] in (REPRODUCED, CONTRADICTED)]
+    said = []
+    for one in sorted(answered, key=lambda one: -abs(_difference(one)))[:most]:
+        part = deciding_part(one)
+        seeds = seeds_of(part, one["metric"])
+        said.append(
+            f"{one['sentence']}: {ANSWERS[one['finding']]}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
+            f"({between(part['interval'])}, {part['interval_kind']}), n = {part['images']:,}, {_seeds(seeds)}."
+        )
+    return said
+
+
+def _seeds(seeds: Value | str) -> str:
+    text = seeds if isinstance(seeds, str) else seeds.text
+    return f"{text} seed{'' if text == '1' else 's'}"
+
+
+def same_data_tables(profile: Profile) -> list[Table]:
+    """What was published on this profile's data and split, and our rows of the same kind: free captions, then teacher-forced scores."""
+    numbers = [n for n in load_numbers() if n.data_set.lower() == profile.name and n.quantity in {*QUANTITIES, *FORCED}]
+    numbers = [number for number in numbers if number.epoch is None and "validation" not in number.split]
+    if profile.name == "coco" or not numbers or not profile.finished:
+        return []  # on COCO the paper's own tables have them
+    beam = main_beam(profile.finished)
+    kinds = (
+        (False, QUANTITIES, "coco", beam, "same-data", "Published on the same data, decoded freely",
+         f"Ours: test split, protocol coco, beam {beam}, the first seed. Theirs: as their footnotes say; none names its tokenizer."),
+        (True, FORCED, "published", None, "same-data-forced", "Published on the same data, teacher-forced",
+         "Ours: test split, protocol published. Of loss and top-5 both sides count a word of the reference each."),
+    )  # fmt: skip
+    made = [_same_data(profile, [n for n in numbers if (n.protocol == "published") == forced], *how) for forced, *how in kinds]
+    return [table for table in made if table is not None]
+
+
+def _same_data(profile: Profile, numbers: list[Number], quantities, protocol: str, beam: str | None, slug: str, title: str, remark: str):
+    if not numbers:
+        return None
+    by_model: dict[str, dict[str, Number]] = defaultdict(dict)
+    for number in numbers:
+        by_model[number.model][number.quantity] = number
+    rows = [
+        [
+            model,
+            *(
+                Published(found[q].as_scored, f"{found[q].as_scored:g}", found[q].mark, about(found[q])) if q in found else ""
+                for q in quantities
+            ),
+        ]
+        for model, found in by_model.items()
+    ]
+    first = {run["name"]: run for run in reversed(profile.finished) if set(run["experiments"]) & set(COMPARED)}
+    ours = [(run, [score_cell(run, "test", protocol, beam, quantity) for quantity in quantities]) for run in first.values()]
+    rank = quantities.index("BLEU-4")
+    ours.sort(key=lambda pair: -pair[1][rank].value if isinstance(pair[1][rank], Value) else 0)
+    names = {run["run_id"]: profile.heading(run) for run, _ in ours}
+    rows += [[Link(f"ours: {names[run['run_id']].label}", names[run["run_id"]].anchor), *cells] for run, cells in ours if _scored(cells)]
+    return Table(slug, title, [Column("Captioner", numeric=False), *map(Column, quantities)], rows, [remark])
+
+
+def _scored(cells: list) -> bool:
+    return any(isinstance(cell, Value) for cell in cells)

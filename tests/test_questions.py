@@ -1,0 +1,132 @@
+"""Our own questions: their file, their answers against the records, and the page's first sentence and tables about them."""
+
+import copy
+import dataclasses
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from captioning import published
+from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
+from captioning.claims_file import read_claims
+from captioning.findings import by_name_and_seed
+from captioning.published import load_questions
+from captioning.records import list_records
+from reports.profile import load_profile
+from reports.questions import ANSWERS, cannot_judge, findings_in_words, question_table, same_data_tables
+from reports.tables import Published, Value
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / "results/evidence/flickr8k"
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return load_profile(HOME)
+
+
+@pytest.fixture(scope="module")
+def answered() -> list[dict]:
+    return read_claims(ROOT / "reports/evidence/flickr8k/claims.json")["questions"]
+
+
+def test_every_question_compares_runs_of_an_experiment_and_says_what_would_change_it():
+    questions = load_questions()
+    assert len(questions) >= 5 and {question.rule for question in questions} == {"direction"}
+    for question in questions:
+        assert len(question.better) == len(question.worse) == 1 and question.note and question.published_difference is None
+        for condition in (*question.better, *question.worse):
+            assert importlib.import_module(f"benchmarks.experiments.{condition.experiment}") and condition.any_weights
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"better": "nobody"}, "names 'nobody', which is no condition"), ({"would change it": ""}, "'would change it' is empty"),
+    ({"better": ["deit-tiny"]}, "of the wrong type"), ({"size": 3}, "'size' is not known"), ({"beam": None}, "'beam' is None"),
+])  # fmt: skip
+def test_a_wrong_field_is_named(tmp_path, change, message):
+    content = json.loads(published.QUESTIONS.read_text(encoding="utf-8"))
+    content["questions"][0] |= change
+    (tmp_path / "questions.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_questions(tmp_path / "questions.json")
+    assert content["questions"][0]["id"] in str(error.value)
+
+
+def test_the_committed_answers_are_the_records_arithmetic(answered):
+    runs = by_name_and_seed(list_records(HOME / "runs")[0])
+    assert [one["id"] for one in answered] == [question.id for question in load_questions()]
+    measured = 0
+    for one in answered:
+        (better,), (worse,), metric = one["better"], one["worse"], one["metric"]
+        better, worse = better["run"] if isinstance(better, dict) else better, worse["run"] if isinstance(worse, dict) else worse
+        if one["finding"] == NOT_RUN:
+            assert any(name in one["reason"] for name in (better, worse))
+            continue
+        measured += 1
+        means = {}
+        for split in ("val", "test"):
+            for name in (better, worse):
+                values = [run["scores"][split]["coco"]["5"]["scores"][metric] for run in runs[name].values() if run["status"] == "finished"]
+                means[split, name] = sum(values) / len(values)
+        (part,), (on_test,) = one["parts"], one["test"]
+        for split, found in (("val", part), ("test", on_test)):
+            assert found["relative_difference"] == pytest.approx(100 * (means[split, better] / means[split, worse] - 1))
+        low, high = part["interval"]
+        assert low < part["relative_difference"] < high
+        assert one["finding"] == (REPRODUCED if low > 0 else CONTRADICTED if high < 0 else TOO_CLOSE)
+    assert measured >= 5
+
+
+def test_the_table_has_every_question_and_the_largest_difference_first(answered):
+    table = question_table(answered)
+    assert {row[0] for row in table.rows} == {one["sentence"] for one in answered}
+    by_sentence = {one["sentence"]: one for one in answered}
+    judged = [row for row in table.rows if by_sentence[row[0]]["finding"] != NOT_RUN]
+    assert table.rows[: len(judged)] == judged
+    sizes = [abs(row[3].value) for row in judged]
+    assert sizes == sorted(sizes, reverse=True) and all(row[1] == ANSWERS[by_sentence[row[0]]["finding"]] for row in judged)
+    for row in table.rows[len(judged) :]:
+        assert row[1] == "not run" and row[2]
+    assert question_table([one | {"parts": []} for one in answered]) is None and question_table([]) is None
+
+
+def test_findings_in_words_name_interval_images_and_seeds(answered):
+    said = findings_in_words(answered)
+    assert 3 <= len(said) <= 5
+    for sentence in said:
+        assert re.search(
+            r": (yes|no, the opposite)\. [+−]\d+\.\d % \S+ \(−?\d+\.\d to −?\d+\.\d, images (only|and seeds)\), n = 1,000, ", sentence
+        ), sentence
+    assert findings_in_words([one | {"finding": TOO_CLOSE} for one in answered]) == []
+
+
+def test_the_page_says_first_what_it_cannot_judge(profile):
+    said = cannot_judge(profile)
+    assert said.startswith("This page cannot judge what the paper says of ConvNeXt: none of its ") and str(len(profile.finished)) in said
+    page = (ROOT / "reports/evidence/flickr8k/index.html").read_text(encoding="utf-8")
+    assert page.index(said) < page.index("claims could be judged") < page.index("<table")
+    theirs = copy.deepcopy(profile.finished[0])
+    theirs["encoder"] |= {"tag": "convnext_small.fb_in1k", "source": "timm", "sha256": "0" * 64}
+    own = copy.deepcopy(theirs)
+    own["encoder"] |= {"tag": "convnext_femto.own"}
+    with_theirs, with_own = (dataclasses.replace(profile, runs=[*profile.runs, run]) for run in (theirs, own))
+    assert cannot_judge(with_theirs) == "" and cannot_judge(with_own) != ""
+    assert cannot_judge(dataclasses.replace(profile, name="demo")) == ""
+
+
+def test_what_was_published_on_the_same_data_stands_beside_ours(profile):
+    free, forced = same_data_tables(profile)
+    cells = {row[0] if isinstance(row[0], str) else row[0].label: row for row in free.rows}
+    xu = cells["Show, Attend and Tell, soft attention"]
+    assert all(isinstance(cell, Published) for cell in xu[1:]) and any("1502.03044" in source for source in free.sources)
+    ours = [row for row in free.rows if not isinstance(row[0], str)]
+    record = next(run for run in profile.finished if run["name"] == "deit-tiny-hard")
+    mine = next(row for row in ours if row[0].label == f"ours: {profile.heading(record).label}")
+    assert mine[4].value == record["scores"]["test"]["coco"]["5"]["scores"]["BLEU-4"]
+    values = [row[4].value for row in ours]
+    assert values == sorted(values, reverse=True) and len(values) >= 5
+    assert any(isinstance(row[2], Published) for row in forced.rows) and any(isinstance(row[2], Value) for row in forced.rows)
+    assert same_data_tables(dataclasses.replace(profile, name="demo")) == []
