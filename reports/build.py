@@ -34,6 +34,8 @@ from reports.errors import analyse_profile, error_tables, errors_csv  # noqa: E4
 from reports.examples import attention_strips, ranked_captions  # noqa: E402
 from reports.figures import save  # noqa: E402
 from reports.human import human_table  # noqa: E402
+from reports.photos import PAGE as PHOTOS_PAGE  # noqa: E402
+from reports.photos import photo_table  # noqa: E402
 from reports.pointing import pointing_table  # noqa: E402
 from reports.profile import Profile, anchor_of, load_profile  # noqa: E402
 from reports.protocol_rules import protocols  # noqa: E402
@@ -155,6 +157,7 @@ def _build_profile(
     _add_cost_and_loss(page)
     _add_speeds(page, places)
     _add_people(page)
+    _add_photos(page)
     _add_errors(page, each_caption=not is_evidence)
     _add_captions(page)
     _add_browse(page)
@@ -258,6 +261,18 @@ def _add_people(page: Page) -> None:
     made, problems = human_table(page.profile)
     page.problems += problems
     page.content["people"] = page.table(made)
+
+
+def _add_photos(page: Page) -> None:
+    made, text, problems = photo_table(page.profile)
+    page.problems += problems
+    page.content |= {"photos": page.table(made), "photos_page": PHOTOS_PAGE if made else ""}
+    path = page.target / PHOTOS_PAGE
+    if made is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path) as file:
+        file.write(text)
 
 
 def _add_errors(page: Page, each_caption: bool) -> None:

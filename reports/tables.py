@@ -154,13 +154,13 @@ class Table:
         return intervals + notes + (["mark", "source"] if any(isinstance(cell, Published) for cell in cells) else [])
 
     def as_markdown(self) -> str:
-        lines = [f"**{_plain_markdown(self.title)}**", ""]
-        lines += ["| " + " | ".join(_plain_markdown(column.name) for column in self.columns) + " |"]
+        lines = [f"**{plain_markdown(self.title)}**", ""]
+        lines += ["| " + " | ".join(plain_markdown(column.name) for column in self.columns) + " |"]
         lines += ["|" + "|".join("---:" if column.numeric else "---" for column in self.columns) + "|"]
         for row in self.rows:
-            cells = [_plain_markdown(self._shown(cell)) for cell in row]
+            cells = [plain_markdown(self._shown(cell)) for cell in row]
             lines.append("| " + " | ".join(cells + [""] * (len(self.columns) - len(cells))) + " |")
-        return "\n".join([*lines, "", *(_plain_markdown(note) + "  " for note in self._all_notes()), ""])
+        return "\n".join([*lines, "", *(plain_markdown(note) + "  " for note in self._all_notes()), ""])
 
     def as_latex(self) -> str:
         """A booktabs table; needs \\usepackage{booktabs}."""
@@ -214,7 +214,7 @@ def minus_sign(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _plain_markdown(text: str) -> str:
+def plain_markdown(text: str) -> str:
     text = " ".join(str(text).split())
     for character in "\\`*_[]<>|":
         text = text.replace(character, {"<": "&lt;", ">": "&gt;"}.get(character, "\\" + character))

@@ -1,0 +1,118 @@
+"""Photographs from elsewhere: captions are kept without photos, a judgement stays as long as its caption, and the page counts them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import photos
+from captioning import load_captioner
+from captioning.bad_input import BadInput, run_command
+from captioning.config import Decode
+from captioning.judged_photos import counts_of, read_photos
+from captioning.protocols import score_coco
+from reports.photos import photo_table
+from reports.profile import Profile
+from reports.tables import Missing, Value
+from tests.web_files import make_demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return make_demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture
+def call(demo, tmp_path, monkeypatch, capsys):
+    """benchmarks/photos.py for one captioner and two sets; sets lie in tmp_path."""
+    random = np.random.default_rng(0)
+    for name, count in (("one", 3), ("two", 2)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name / f"{name}|{k}.png")
+    references = {f"two|{k}": ["a red square", "a dog"] for k in range(2)}
+    (tmp_path / "references.json").write_text(json.dumps(references))
+
+    def run(*more):
+        sets = [f"{name}={tmp_path / name}" for name in ("one", "two")]
+        line = ["--captioner", demo / "checkpoints/looks", "--photos", *sets, "--references", f"two={tmp_path / 'references.json'}"]
+        monkeypatch.setattr(sys, "argv", ["photos.py", *map(str, line), "--to", str(tmp_path / "photos.json"), *more])
+        with pytest.raises(SystemExit) as left:
+            run_command(photos.main)
+        return left.value.code, capsys.readouterr().out
+
+    return run
+
+
+def judge(path, *judgements):
+    content = json.loads(path.read_text())
+    for one, judgement in zip(content["photos"], judgements, strict=False):
+        one |= {"judged": judgement, "why": f"because | of <{judgement}>"}
+    path.write_text(json.dumps(content))
+
+
+def profile_of(folder) -> Profile:
+    return Profile("flickr8k", folder, [], [], [], [])
+
+
+def test_captions_are_the_captioners_and_scores_pycocoevalcaps(call, demo, tmp_path):
+    status, out = call("--open")
+    found = read_photos(tmp_path / "photos.json")
+    assert status == 0 and "5 captions, 5 not judged" in out and out.count("looks  one/") == 3
+    captioner = load_captioner(demo / "checkpoints/looks", "cpu")
+    for one in found["photos"]:
+        (said,) = captioner.caption([tmp_path / one["set"] / one["photo"]], Decode(5))
+        assert one["caption"] == said.text
+    captions = {one["photo"].removesuffix(".png"): one["caption"] for one in found["photos"] if one["set"] == "two"}
+    expected = score_coco(captions, {image: ["a red square", "a dog"] for image in captions}, ("CIDEr",)).scores()
+    assert found["scores"][0]["scores"]["CIDEr"] == pytest.approx(expected["CIDEr"]) and found["scores"][0]["n_images"] == 2
+
+
+def test_a_judgement_stays_as_long_as_its_caption(call, tmp_path):
+    call()
+    path = tmp_path / "photos.json"
+    judge(path, "right", "partly", "wrong")
+    content = json.loads(path.read_text())
+    content["photos"][1]["caption"] += " no more"
+    path.write_text(json.dumps(content))
+    assert "3 not judged" in call()[1]
+    assert [one["judged"] for one in read_photos(path)["photos"]] == ["right", None, "wrong", None, None]
+
+
+def test_the_page_counts_and_lists_every_caption(call, tmp_path):
+    call()
+    judge(tmp_path / "photos.json", "right", "partly", "wrong")
+    table, page, problems = photo_table(profile_of(tmp_path))
+    one, two = table.rows
+    assert not problems and [cell.value for cell in one[2:6]] == [3, 1, 1, 1] and one[6].value == pytest.approx(200 / 3)
+    assert one[6].low <= one[6].value <= one[6].high and isinstance(one[7], Missing)
+    assert isinstance(two[6], Missing) and "2 captions are not judged yet" in two[6].reason and isinstance(two[7], Value)
+    assert counts_of(read_photos(tmp_path / "photos.json"), "looks", "two") == {"right": 0, "partly": 0, "wrong": 0, "not judged": 2}
+    rows = [line for line in page.splitlines() if line.startswith(("| one", "| two"))]
+    assert len(rows) == 5 and "one\\|0.png" in rows[0] and "because \\| of &lt;right&gt;" in rows[0] and "not judged" in rows[4]
+    assert photo_table(profile_of(tmp_path / "one")) == (None, "", [])
+
+
+@pytest.mark.parametrize("text, said", [("{", "not a file of judged captions"), ('{"schema": 2}', "schema 2")])
+def test_a_damaged_file_is_named(tmp_path, text, said):
+    (tmp_path / "photos.json").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        read_photos(tmp_path / "photos.json")
+    assert photo_table(profile_of(tmp_path))[0] is None and said in photo_table(profile_of(tmp_path))[2][0]
+
+
+def test_a_judgement_that_is_none_is_refused(call, tmp_path):
+    call()
+    judge(tmp_path / "photos.json", "good")
+    with pytest.raises(BadInput, match="judged 'good'; choose right, partly, wrong"):
+        read_photos(tmp_path / "photos.json")
+
+
+@pytest.mark.parametrize("more, said", [(["--photos", "one"], "give NAME=PLACE"), (["--photos", "one=/nowhere"], "there is no /nowhere"),
+                                        (["--references", "three=/dev/null"], "names no set three")])  # fmt: skip
+def test_wrong_sets_are_named(call, capsys, monkeypatch, more, said):
+    with pytest.raises(BadInput, match=said):
+        monkeypatch.setattr(sys, "argv", ["photos.py", "--captioner", "x", "--photos", "one=/tmp", *more])
+        photos.main()
