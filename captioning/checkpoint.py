@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
     stored = not (encoder.frozen and fetched and not encoder.drifts)
     tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if stored or not n.startswith("encoder.")}
     if config.half_weights:
-        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        tensors = {n: _halved(t, exactly=encoder.frozen and n.startswith("encoder.")) for n, t in tensors.items()}
     if not stored:
         tensors[PROBE] = probe_regions(encoder).half().contiguous()
     weights = save(tensors)
@@ -106,6 +106,14 @@ def save_checkpoint(folder: Path, model, config: RunConfig, vocabulary: Vocabula
             tokenizer.write(vocabulary.to_json())
             tokenizer.flush()
         files.enter_context(atomic_write(folder / "model.safetensors", "wb")).write(weights)
+
+
+def _halved(tensor, exactly: bool):
+    """In fp16, unless a number gets lost in it. exactly: unless any number would change, for the regions that are kept were made before."""
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    back = half.to(tensor.dtype)
+    good = (back == tensor).all() if exactly else (back.isfinite() == tensor.isfinite()).all()
+    return half if good else tensor
 
 
 def _describe_vocabulary(vocabulary: Vocabulary | Subwords) -> list | dict:
@@ -230,12 +238,12 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
 
 
 def _locate_stated(folder: Path, tag: str, pretrained: bool, weights: str, download: bool):
-    from captioning.trunks import locate
+    from captioning.trunks import locate, weights_are_here
 
     try:
         return locate(tag, pretrained, weights, fetch=download)
     except BadInput as error:
-        if download or weights != "pretrained":
+        if download or weights != "pretrained" or tag.endswith(".own") or weights_are_here(tag):
             raise
         raise BadInput(
             f"{folder}: the weights of its encoder {tag} are not on this machine, and nothing is fetched unasked; --download fetches them once "

@@ -14,21 +14,25 @@ def find_checkpoints(weights: str = "pretrained") -> list[Path]:
     Those that ship come before the reader's own under results/ and trained/, the better before the worse: by the largest data set, then validation BLEU-4
     (free, greedy); ties go to the newest. Last come those that only name an encoder which is not on this machine. weights: where else it may lie.
     """
+    return sorted(by_worth(), key=lambda folder: lacks_encoder(folder, weights))  # a stable sort
+
+
+def by_worth() -> list[Path]:
+    """The same wherever their encoders are: nothing is imported for it."""
     shipped = [p.parent for p in ROOT.glob("checkpoints/*/config.json")]
     own = [p.parent for pattern in ("results/*/checkpoints/*", "trained/*") for p in ROOT.glob(f"{pattern}/config.json")]
-    found = [*sorted(shipped, key=_worth, reverse=True), *sorted(own, key=_worth, reverse=True)]
-    return sorted(found, key=lambda folder: lacks_encoder(folder, weights))  # a stable sort
+    return [*sorted(shipped, key=_worth, reverse=True), *sorted(own, key=_worth, reverse=True)]
 
 
 def default_checkpoint(weights: str = "pretrained", download: bool = False) -> tuple[Path, Path | None]:
-    """(the checkpoint to use, a better one that ships but whose encoder would have to be fetched). download: that one is used. Raises BadInput."""
+    """(the checkpoint to use, a better one whose encoder would have to be fetched). download: that one is used. Raises BadInput."""
     folders = find_checkpoints(weights)
     if not folders:
         raise BadInput(
             "no checkpoint yet; make one with: python benchmarks/run_all.py, or python train.py --data DIR, or name one: --checkpoint DIR"
         )
     shipped = [folder for folder in folders if folder.parent == ROOT / "checkpoints"]
-    best = max(shipped, key=_worth, default=folders[0])
+    best = max(shipped or folders, key=_worth)
     if download or lacks_encoder(folders[0], weights):
         return best, None
     return folders[0], best if lacks_encoder(best, weights) and _worth(best) > _worth(folders[0]) else None
@@ -42,6 +46,8 @@ def lacks_encoder(folder: Path, weights: str = "pretrained") -> bool:
         if encoder["stored"] or encoder["kind"] == "file":
             return False
         tag = encoder["tag"]
+        if not isinstance(tag, str) or not tag:
+            return False
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
     from captioning.trunks import weights_are_here

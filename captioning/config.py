@@ -201,7 +201,8 @@ class RunConfig:
     """Checkpoint selection by validation BLEU-4: free (greedy) or published (teacher-forced argmax; attend and transformer)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     half_weights: bool = later(False)
-    """The checkpoint's weights are rounded to fp16, half the size; what is scored is what it holds."""
+    """The checkpoint's weights are rounded to fp16, half the size. The finished run is scored with what it holds; the scores that choose the
+    epoch are of the weights before. Left as they are: numbers too large for fp16, and a frozen encoder that rounding would change."""
 
     beams: tuple[int, ...] = (1, 3, 5)
     """Beam widths at which the finished run is scored."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from captioning.bad_input import BadInput, run_command
+from captioning.bad_input import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_PYTHON = (3, 11)
@@ -59,16 +59,17 @@ def diagnose() -> Iterator[Finding]:
     early = [finding for check in (check_python, check_packages) for finding in _guarded(check, pins)]
     late = [
         finding
-        for check in (check_memory, check_disk, check_cache, check_locks, check_java, check_data, check_checkpoints, check_browser)
+        for check in (check_memory, check_disk, check_cache, check_locks, check_java, check_data, check_browser)
         for finding in _guarded(check, pins)
     ]
     answer = _read_probe(probe)
     yield from early
     yield from _guarded(check_imports, answer)
     yield from _guarded(check_devices, answer)
-    yield from late[:-2]
+    yield from late[:-1]
     yield from _guarded(check_weights, answer)
-    yield from late[-2:]
+    yield from _guarded(check_checkpoints, answer)
+    yield from late[-1:]
 
 
 def _guarded(check: Callable, given: dict) -> list[Finding]:
@@ -123,7 +124,8 @@ def _public(version: str) -> str:
     return version.partition("+")[0]
 
 
-# What a child finds out: whether packages can be imported, which devices torch sees, where weights lie. It prints one JSON object.
+# What a child finds out: whether packages can be imported, which devices torch sees, where weights lie, which captioner is the default. It prints one
+# JSON object.
 _PROBE = """
 import importlib, json, os, sys
 names, encoders, language_models = json.loads(sys.argv[1])
@@ -155,6 +157,9 @@ if "timm" in sys.modules and not said["broken"]:
             said["weights"][name] = str(lm._find(name, "pretrained", False, architecture, True))
         except Exception:
             said["weights"][name] = ""
+    from captioning.checkpoint_list import find_checkpoints, lacks_encoder
+    for folder in find_checkpoints()[:1]:
+        said["captioner"] = [str(folder), lacks_encoder(folder)]
 print("\\n" + json.dumps(said))
 """
 
@@ -374,25 +379,27 @@ def check_weights(answer: dict) -> Iterator[Finding]:
         yield Finding("ok", "weights", text)
 
 
-def check_checkpoints(_) -> Iterator[Finding]:
-    from captioning.checkpoint_list import default_checkpoint, find_checkpoints
+def check_checkpoints(answer: dict) -> Iterator[Finding]:
+    from captioning.checkpoint_list import by_worth
 
-    try:
+    here = len(by_worth())
+    if not here:
+        remedy = "python benchmarks/run_all.py, or name one: --checkpoint DIR"
+        yield Finding("note", "captioners", "no checkpoint in checkpoints/, results/, trained/", remedy)
+        return
+    folder, lacks_encoder = answer.get("captioner", (None, False))
+    text = f"{here} checkpoint{'s' if here > 1 else ''}" + (f"; caption.py takes {os.path.relpath(folder, ROOT)}" if folder else "")
+    if lacks_encoder:
         yield Finding(
-            "ok", "captioners", f"{len(find_checkpoints())} checkpoints; caption.py takes {os.path.relpath(default_checkpoint()[0], ROOT)}"
+            "note", "captioners", f"{text}, whose encoder is not on this machine", "python caption.py --download --img PHOTO, once"
         )
-    except BadInput:
-        yield Finding(
-            "note",
-            "captioners",
-            "no checkpoint in checkpoints/, results/, trained/",
-            "python benchmarks/run_all.py, or name one: --checkpoint DIR",
-        )
+    else:
+        yield Finding("ok", "captioners", text)
 
 
 def check_browser(_) -> Iterator[Finding]:
     path = os.environ.get("RECAP_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    missing = [name for name in ("pytest", "playwright") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("pytest", "xdist", "playwright") if importlib.util.find_spec(name) is None]
     if missing:
         yield Finding("note", "tests", f"{' and '.join(missing)} not installed", "pip install -r requirements-dev.txt")
     elif path is None:

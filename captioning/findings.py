@@ -167,9 +167,10 @@ def _usable(profile: str, condition: Condition, seeds: Mapping[int, dict]) -> di
         encoder = record["encoder"]
         tag, trained_on = encoder.get("tag") or "", _pretraining(encoder)
         # A net of another family or without its ImageNet weights says nothing of the paper's; the demo's own nets are small members of each family.
-        wanted = condition.any_weights or "ImageNet" in trained_on
-        if profile != "demo" and not (tag.startswith(condition.encoder) and wanted):
-            kind = condition.encoder if condition.any_weights else f"ImageNet-trained {condition.encoder}"
+        has = {"ImageNet": "ImageNet" in trained_on, "random": trained_on == "none", "own": encoder.get("source") == "file"}
+        if profile != "demo" and not (tag.startswith(condition.encoder) and has[condition.weights]):
+            wanted = {"ImageNet": f"ImageNet-trained {condition.encoder}", "random": f"random {condition.encoder}"}
+            kind = wanted.get(condition.weights, f"{condition.encoder} of a file")
             raise BadInput(f"{record['run_id']} has no {kind} encoder, but {tag or 'one without a tag'} ({trained_on})")
     return finished
 
@@ -292,4 +293,5 @@ def _command(claim: Claim, profile: str, conditions: Sequence[Condition], used: 
     seeds = {record["config"].get("seed", 0) for record in used} or {0}
     which = f"--seed {max(seeds)}" if len(seeds) == 1 and max(seeds) else f"--seeds {1 + max(seeds)}"
     data = "" if profile == "demo" else " --data DIR"
+    data += "".join(dict.fromkeys(f" --encoder FILE.py:{condition.encoder}" for condition in conditions if condition.weights == "own"))
     return f"python benchmarks/run_all.py --profile {profile}{data} --only {only} {which}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "published"
 QUESTIONS = FOLDER.with_name("questions.json")
+WEIGHTS = ("ImageNet", "random", "own")  # what an encoder may have; own: a Python file of the reader's
 ASKED_HERE = "asked here"  # in place of a mark and a source
 MARKS = ("published", "second-hand", "derived", "read in code")
 RULES = ("size", "direction", "every", "value")  # captioning/claims.py says and applies them
@@ -46,14 +47,14 @@ class Number:
 class Condition:
     """A run by its name, the experiment that trains it, how its encoder's timm name begins, and the profiles that have it.
 
-    any_weights: whatever its encoder was trained on; else ImageNet, on photographs.
+    weights: what its encoder must have on photographs, one of `WEIGHTS`.
     """
 
     run: str
     experiment: str
     encoder: str
     profiles: tuple[str, ...]
-    any_weights: bool = False
+    weights: str = "ImageNet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ _CHOICES = {
     "direction": ("higher", "lower"),
     "rule": RULES,
     "protocol": ("published", "free", "coco", "not known", "none"),
+    "weights": WEIGHTS,
 }
 _MAY_BE_EMPTY = ("note", "also", "worse")
 
@@ -165,8 +167,8 @@ def load_questions(path: str | Path = QUESTIONS) -> tuple[Claim, ...]:
     content = _read(path, "conditions", "questions")
     conditions = {}
     for run, entry in content["conditions"].items():
-        _check(entry, _CONDITION_FIELDS, f"{Path(path).name}, condition {run!r}")
-        conditions[run] = Condition(run, entry["experiment"], entry["encoder"], tuple(entry["profiles"]), any_weights=True)
+        _check(entry, _CONDITION_FIELDS | {"weights": str}, f"{Path(path).name}, condition {run!r}")
+        conditions[run] = Condition(run, entry["experiment"], entry["encoder"], tuple(entry["profiles"]), entry["weights"])
     questions = []
     for k, entry in enumerate(content["questions"]):
         where = _check(entry, _QUESTION_FIELDS, f"{Path(path).name}, question {k}")

@@ -177,7 +177,7 @@ def _add_verdicts(page: Page) -> None:
     write_claims(path, content)
     claims, asked = content["claims"], content["questions"]
     page.content |= {
-        "cannot_judge": questions.cannot_judge(page.profile),
+        "cannot_judge": questions.cannot_judge(page.profile, asked),
         "questions": page.table(questions.question_table(asked)),
         "answers": questions.findings_in_words(asked),
         "same_data": [page.table(table) for table in questions.same_data_tables(page.profile)],

@@ -20,14 +20,12 @@ FORCED = ("BLEU-1", "BLEU-4", "top-5", "loss")
 COMPARED = ("encoders", "attention", "systems")  # experiments whose rows stand beside the published ones
 
 
-def cannot_judge(profile: Profile) -> str:
+def cannot_judge(profile: Profile, questions: list[dict]) -> str:
     """What a page on photographs must say first: that the paper's own encoder is not among its runs. "" where it is, and for drawn scenes."""
-    if profile.name == "demo" or any(_is_imagenet_convnext(run["encoder"]) for run in profile.finished):
+    if profile.name == "demo" or not profile.finished or any(_is_imagenet_convnext(run["encoder"]) for run in profile.finished):
         return ""
-    return (
-        f"This page cannot judge what the paper says of ConvNeXt: none of its {len(profile.finished)} finished runs has an ImageNet-trained ConvNeXt, "
-        "for none was at hand. What it can judge is below: the questions that need no ConvNeXt."
-    )
+    said = f"This page cannot judge what the paper says of ConvNeXt: none of its {len(profile.finished)} finished runs has an ImageNet-trained ConvNeXt."
+    return said + (" What it can judge is below: the questions that need no ConvNeXt." if any(one["parts"] for one in questions) else "")
 
 
 def _is_imagenet_convnext(encoder: dict) -> bool:
@@ -95,7 +93,7 @@ def _seeds(seeds: Value | str) -> str:
 
 
 def same_data_tables(profile: Profile) -> list[Table]:
-    """What was published on this profile's data and split, and our rows of the same kind: free captions, then teacher-forced scores."""
+    """What was published on this profile's data (few tell the split), and our rows of the same kind: free captions, then teacher-forced scores."""
     numbers = [n for n in load_numbers() if n.data_set.lower() == profile.name and n.quantity in {*QUANTITIES, *FORCED}]
     numbers = [number for number in numbers if number.epoch is None and "validation" not in number.split]
     if profile.name == "coco" or not numbers or not profile.finished:

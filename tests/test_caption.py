@@ -264,6 +264,16 @@ def ship(folder: Path, bleu4: float, tag: str = "") -> Path:
     return folder
 
 
+def test_of_ones_own_too_download_takes_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("captioning.checkpoint_list.ROOT", tmp_path)
+    named = ship(tmp_path / "trained/named", 20, "deit_tiny_patch16_224.fb_in1k")
+    whole = ship(tmp_path / "trained/whole", 15)
+    for damage in (5, None, ""):
+        damaged = ship(tmp_path / f"trained/damaged-{damage}", 1, "x")
+        (damaged / "config.json").write_text((damaged / "config.json").read_text().replace('"tag": "x"', f'"tag": {json.dumps(damage)}'))
+    assert default_checkpoint(str(tmp_path)) == (whole, named) and default_checkpoint(str(tmp_path), download=True) == (named, None)
+
+
 def test_the_default_is_the_best_that_needs_no_download(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("captioning.checkpoint_list.ROOT", tmp_path)
     tag = "deit_tiny_patch16_224.fb_in1k"

@@ -139,8 +139,8 @@ def test_weights_of_ones_own_are_stored_frozen_too(tmp_path, weights):
 
 
 def test_half_weights_halve_the_file_and_come_back_rounded(tmp_path):
-    model = make(tmp_path / "whole")
-    make(tmp_path / "half", half_weights=True)
+    model = make(tmp_path / "whole", tune_from=0)
+    make(tmp_path / "half", tune_from=0, half_weights=True)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
     assert sizes[0] < 0.55 * sizes[1]
     loaded, _, description = load_checkpoint(tmp_path / "half", build_model)
@@ -148,6 +148,31 @@ def test_half_weights_halve_the_file_and_come_back_rounded(tmp_path):
     for name, tensor in model.state_dict().items():
         found = loaded.state_dict()[name]
         assert found.dtype == tensor.dtype and torch.equal(found, tensor.half().to(tensor.dtype) if tensor.is_floating_point() else tensor)
+
+
+def test_a_number_too_large_for_fp16_is_not_lost(tmp_path):
+    config = RunConfig(**SETTINGS | {"half_weights": True})
+    model = build_model(config, len(VOCABULARY)).eval()
+    large = next(p for n, p in model.named_parameters() if n.startswith("decoder."))
+    with torch.no_grad():
+        large.view(-1)[0] = 1e5
+    save_checkpoint(tmp_path, model, config, VOCABULARY, FACTS)
+    loaded = load_checkpoint(tmp_path, build_model)[0]
+    assert all(torch.isfinite(tensor).all() for tensor in loaded.state_dict().values())
+    assert next(p for n, p in loaded.named_parameters() if n.startswith("decoder.")).view(-1)[0] == 1e5
+
+
+def test_the_regions_that_are_kept_are_those_of_the_encoder_that_is_stored(tmp_path, weights):
+    """A frozen encoder of one's own is rounded only where that changes nothing: its kept regions were made before."""
+    for name in ("own", "rounded"):
+        place = tmp_path / name
+        place.mkdir()
+        shutil.copyfile(weights[name] / "resnet10t.safetensors", place / "resnet10t.own.safetensors")
+        model = make(place / "c", str(place), **FETCHED | {"encoder": "resnet10t.own", "half_weights": True})
+        loaded = load_checkpoint(place / "c", build_model)[0]
+        assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items() if n.startswith("encoder."))
+    sizes = {name: (tmp_path / name / "c/model.safetensors").stat().st_size for name in ("own", "rounded")}
+    assert sizes["rounded"] < 0.55 * sizes["own"]
 
 
 def test_a_tuned_encoder_is_stored(tmp_path, weights):

@@ -179,3 +179,18 @@ def test_browsers_are_those_of_the_tests(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     (found,) = doctor.check_browser({})
     assert found.state == "note" and found.remedy
+
+
+def test_the_default_captioner_is_named_and_what_it_lacks(monkeypatch):
+    here = [ROOT / "trained/a", ROOT / "trained/b"]
+    monkeypatch.setattr("captioning.checkpoint_list.by_worth", lambda: here)
+    (ready,), (lacks,), (unknown,) = (
+        list(doctor.check_checkpoints(answer))
+        for answer in ({"captioner": [str(here[0]), False]}, {"captioner": [str(here[0]), True]}, {"failed": "x"})
+    )
+    assert (ready.state, ready.text) == ("ok", "2 checkpoints; caption.py takes trained/a")
+    assert lacks.state == "note" and "whose encoder is not on this machine" in lacks.text and "--download" in lacks.remedy
+    assert (unknown.state, unknown.text) == ("ok", "2 checkpoints")
+    monkeypatch.setattr("captioning.checkpoint_list.by_worth", list)
+    (none,) = doctor.check_checkpoints({})
+    assert none.state == "note" and "run_all.py" in none.remedy

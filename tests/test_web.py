@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from captioning.caption_files import read_candidates
 from captioning.config import Decode
 from captioning.web import markup
 from captioning.web.answers import Answer, answer, say
-from captioning.web.budget import Budget
+from captioning.web.budget import Budget, page_of
 from captioning.web.checkpoints import offers, offers_in
 from captioning.web.examples import examples
 from captioning.web.score import score_typed
@@ -101,42 +102,61 @@ def test_too_large_is_said_from_the_header():
     check_together([15 * 2**20] * 13)
 
 
-def test_uploads_are_counted_while_they_arrive():
-    kept, refused = [], []
+@pytest.fixture
+def uploads():
+    """A server that keeps what pages put, behind a budget of 10 bytes, 8 a page: `put(page, chunks)`, `kept` by page, `refused` (status, chunks left)."""
+    kept, refused = {}, []
 
     async def server(scope, receive, send):
         """Reads the whole body, keeps it and answers, as Streamlit does."""
         body = b""
         while (message := await receive())["more_body"]:
             body += message["body"]
-        kept.append(body + message["body"])
+        kept.setdefault(page_of(scope["path"]), []).append(body + message["body"])
         await send({"type": "http.response.start", "status": 204})
 
-    budget = Budget(server, held=lambda: sum(map(len, kept)), at_most=10)
+    budget = Budget(server, lambda: {page: sum(map(len, files)) for page, files in kept.items()}, at_most=10, a_page=8, patience=0.05)
 
-    async def put(chunks, method="PUT"):
+    async def put(page, chunks, method="PUT", pause=0.0):
         parts = [{"body": chunk, "more_body": n < len(chunks)} for n, chunk in enumerate(chunks, start=1)]
 
         async def receive():
-            await asyncio.sleep(0)  # the others' turn
+            await asyncio.sleep(pause)  # the others' turn
             return parts.pop(0)
 
         async def send(message):
             pass
 
         try:
-            await budget({"type": "http", "method": method}, receive, send)
+            await budget({"type": "http", "method": method, "path": f"/_stcore/upload_file/{page}/a-file"}, receive, send)
         except HTTPException as error:
             refused.append((error.status_code, len(parts)))
 
+    return SimpleNamespace(put=put, kept=kept, refused=refused, budget=budget)
+
+
+def test_uploads_are_counted_while_they_arrive(uploads):
     async def people():
-        await asyncio.gather(put([b"123"] * 3), put([b"45"] * 3))  # 3 + 2 + 3 + 2 = 10 are in, the next 3 are not: the second goes on
-        await put([b"6789"])
-        await put([b"0"])
-        await put([b"x" * 99], "POST")  # no upload
+        # 3 + 2 + 3 + 2 = 10 are in, the next 3 are not: the second goes on
+        await asyncio.gather(uploads.put("a", [b"123"] * 3), uploads.put("b", [b"45"] * 3))
+        await uploads.put("a", [b"6789"])
+        await uploads.put("c", [b"0"])
+        await uploads.put("c", [b"x" * 99], "POST")  # no upload
 
     asyncio.run(people())
-    assert refused == [(413, 0), (413, 0)] and kept == [b"454545", b"6789", b"x" * 99] and budget.arriving == 0
+    assert uploads.refused == [(413, 0), (413, 0)] and uploads.kept == {"b": [b"454545"], "a": [b"6789"], "c": [b"x" * 99]}
+    assert uploads.budget.arriving.total() == 0
+
+
+def test_one_page_leaves_room_for_others_and_does_not_hold_it_by_standing_still(uploads):
+    async def people():
+        await uploads.put("greedy", [b"12345678"])
+        await uploads.put("greedy", [b"9"])
+        await asyncio.gather(uploads.put("slow", [b"0"] * 3, pause=0.2), uploads.put("quick", [b"ab"]))
+
+    asyncio.run(people())
+    assert uploads.refused == [(413, 0), (408, 3)] and uploads.kept == {"greedy": [b"12345678"], "quick": [b"ab"]}
+    assert uploads.budget.arriving.total() == 0
 
 
 def test_the_format_goes_by_content_not_by_name():

@@ -70,7 +70,7 @@ def load_here(folder: Path, weights: str = "pretrained"):
     """The Captioner of a folder, from what lies on this machine: nothing is fetched. Raises BadInput."""
     from captioning.captioner import load_captioner
 
-    if lacks_encoder(folder, weights):
+    if weights == "pretrained" and lacks_encoder(folder):
         raise BadInput(
             f"{folder.name}: its encoder's weights are not on this machine; fetch them once with: python caption.py --checkpoint {folder} "
             "--download --img PHOTO, or start the demo with -- --weights DIR"
