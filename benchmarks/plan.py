@@ -1,6 +1,7 @@
 """What there is to run: experiments' rows times seeds, each once however many experiments share it, with its run id and whether it is done."""
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from captioning.records import read_record
 
 MADE = ("captions", "references", "curve")  # a record's files that its numbers are made from; without them it is not done
 PICTURES = ("attention",)  # not every record has them
+NAMED = 10  # runs that an error lists
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ class Run:
             "experiments": list(self.labels),
             "labels": self.labels,
         }
+
+
+def _no_such_run(experiment: str, name: str, there: list[str]) -> str:
+    """All its runs, or of many the nearest."""
+    if len(there) <= NAMED:
+        return f"--only {experiment}:{name}: its runs are {', '.join(there)}"
+    nearest = difflib.get_close_matches(name, there, NAMED, cutoff=0.3) or there[:NAMED]
+    return f"--only {experiment}:{name}: none of its {len(there)} runs; nearest: {', '.join(nearest)}; --list names all"
 
 
 def choose_experiments(only: list[str], everything: bool = False) -> dict[str, set[str]]:
@@ -87,7 +97,7 @@ def make_plan(
             found += [row for other in others for row in attention_rows(profile, *other) if row[1].name not in known]
         unknown = names - {config.name for _, config in found}
         if unknown:
-            raise BadInput(f"--only {experiment}:{unknown.pop()}: its runs are {', '.join(config.name for _, config in found)}")
+            raise BadInput(_no_such_run(experiment, min(unknown), [config.name for _, config in found]))
         for label, config in found:
             if not names or config.name in names:
                 rows.setdefault(config, {})[experiment] = label

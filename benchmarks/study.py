@@ -40,6 +40,7 @@ STEPS = (
     Step("LSTM or Transformer", ("systems:deit-tiny-transformer",), THREE),
     Step("the neighbours, small and random", tuple(f"systems:deit-tiny-{system}-random" for system in ("t5", "prefix", "sep"))),
     Step("what pretraining is worth", ("learning_rates:deit-tiny-random", "learning_rates:mobilenetv2-random")),
+    Step("what ships: a decoder for DeiT-tiny, and an encoder of our own (benchmarks/distill.py)", ("shipped",)),
     Step("every accident of the published code", ("published_or_corrected",)),
     Step("five seeds of the first two", SMALL[:2], (3, 4)),
     Step("tuned, a ViT", tuple(f"learning_rates:deit-tiny-{change}" for change in ("lr1e-5", "lr1e-4", "lr1e-6", "scratch"))),

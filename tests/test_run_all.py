@@ -693,7 +693,7 @@ def twin(folder: Path, name: str) -> str:
 BAD = {
     "unknown profile": (lambda d, t: ["--profile", "flickr9k"], "--profile flickr9k: choose demo, flickr8k"),
     "unknown experiment": (lambda d, t: arguments(d, t)[:-1] + ["decoders"], "--only decoders: no experiment 'decoders'; there are encoders"),
-    "unknown run": (lambda d, t: arguments(d, t)[:-1] + ["encoders:vgg"], "--only encoders:vgg: its runs are convnext, resnet101"),
+    "unknown run": (lambda d, t: arguments(d, t)[:-1] + ["encoders:vgg"], "--only encoders:vgg: none of its 15 runs; nearest: vgg16, vit"),
     "no data": (lambda d, t: ["--profile", "flickr8k"], "--profile flickr8k needs --data DIR"),
     "no such data": (lambda d, t: arguments(t / "nowhere", t), "nowhere: no such data folder"),
     "no encoder file": (lambda d, t: [*arguments(d, t), "--encoder", "mine.py:make"], "--encoder mine.py:make: there is no file mine.py"),
