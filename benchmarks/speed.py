@@ -77,6 +77,7 @@ ROWS = {
     "growth-words": Row("growth", "lengths", {}),
     "growth-beams": Row("growth", "beams", {}),
     "growth-vocabulary": Row("growth", "vocabularies", {}),
+    "growth-processes": Row("training", "more_processes", {}, on_gpu=False),
 }
 
 

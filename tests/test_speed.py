@@ -61,6 +61,15 @@ def test_a_peak_is_that_of_what_ran_within():
     assert 180 < large.mb - small.mb < 230
 
 
+def test_more_processes_are_a_line_with_their_memory(monkeypatch):
+    monkeypatch.setattr(training, "demo_epochs", lambda n, threads, size: ([9.0, 8.0 / n], 500 * n))
+    found = training.more_processes(bench.Size(quick=False, repeats=1), torch.device("cpu"))
+    assert found.more["sizes"] == [1, 2, 3, 4] and found.more["peak_mb"] == [500, 1000, 1500, 2000]
+    assert (
+        found.more["best_seconds"] == pytest.approx([8, 4, 8 / 3, 2]) and found.values == [found.more["residual"]] and found.values[0] > 0.1
+    )
+
+
 def test_a_tree_of_processes_is_whole():
     script = "import subprocess, sys, time\nsubprocess.Popen(['sleep', '30'])\nprint('up', flush=True)\ntime.sleep(30)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -78,7 +87,7 @@ def test_a_process_that_fails_is_named():
 
 def test_names():
     assert speed.chosen([]) == list(speed.ROWS)
-    assert speed.chosen(["growth"]) == ["growth-images", "growth-words", "growth-beams", "growth-vocabulary"]
+    assert speed.chosen(["growth"]) == ["growth-images", "growth-words", "growth-beams", "growth-vocabulary", "growth-processes"]
     assert speed.chosen(["beam"]) == ["beam", "beam-best"]
     with pytest.raises(BadInput, match="--only bea: no such row"):
         speed.chosen(["bea"])

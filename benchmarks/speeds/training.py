@@ -9,11 +9,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.speeds.bench import Measured, Size, interleave, ratios, status_mb, waiter
+from benchmarks.speeds.growth import fit
 from benchmarks.speeds.work import references
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,21 +143,31 @@ def _published_epoch(training, decoder, device, ours: float, quick: bool) -> dic
 
 def two_processes(size: Size, device) -> Measured:
     """torchrun with two processes of one thread against one process of two threads: the demo's scenes, seconds an epoch, the first left out."""
-    epochs = 2
-    line = ["train.py", "--data", "demo", "--encoder", "demo_convnext", "--epochs", str(epochs + 1), "--device", "cpu"]
-    line += ["--embed-dim", "128", "--hidden-dim", "128", "--attention-dim", "128"] if size.quick else []
-
-    def seconds(start: list[str], threads: int) -> list[float]:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [*start, *line, "--threads", str(threads), "--out", f"{folder}/out"]
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-            at = [json.loads(row)["seconds"] for row in Path(folder, "out", "metrics.jsonl").read_text().splitlines()]
-        return [b - a for a, b in zip(at, at[1:], strict=False)]
-
-    two = seconds([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], 1)
-    one = seconds([sys.executable], 2)
+    (two, _), (one, _) = demo_epochs(2, 1, size), demo_epochs(1, 2, size)
     return Measured("demo epoch, two processes of one thread", "times the speed of one process of two threads", ratios(two, one), two, one)
+
+
+def more_processes(size: Size, device) -> Measured:
+    """The same work by more and more processes of one thread: the demo's scenes, the best epoch but the first, and anonymous memory of them all."""
+    sizes = [1, 2] if size.quick else [1, 2, 3, 4]
+    measured = [demo_epochs(n, 1, size) for n in sizes]
+    best, peaks = [min(seconds) for seconds, _ in measured], [peak for _, peak in measured]
+    line = fit(sizes, best)
+    more = {"sizes": sizes, "best_seconds": best, "peak_mb": peaks, **line._asdict()}
+    return Measured("a demo epoch against processes of one thread", "worst distance from a straight line", [line.residual], [], [], more)
+
+
+def demo_epochs(processes: int, threads: int, size: Size) -> tuple[list[float], int]:
+    """(seconds of each epoch of a training but the first, the most anonymous memory of all its processes at once in MB)."""
+    start = [sys.executable] + (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
+    line = ["train.py", "--data", "demo", "--encoder", "demo_convnext", "--epochs", "3", "--device", "cpu", "--threads", str(threads)]
+    line += ["--embed-dim", "128", "--hidden-dim", "128", "--attention-dim", "128"] if size.quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        peak = _anonymous_peak([*start, *line, "--out", f"{folder}/out"], os.environ | {"OMP_NUM_THREADS": str(threads)})
+        at = [json.loads(row)["seconds"] for row in Path(folder, "out", "metrics.jsonl").read_text().splitlines()]
+    return [b - a for a, b in zip(at, at[1:], strict=False)], peak
 
 
 def coco_memory(size: Size, device) -> Measured:
@@ -170,9 +182,9 @@ def coco_memory(size: Size, device) -> Measured:
     return Measured(f"training on {images:,} images, regions in a memory map", "GB above Python with torch", [above], [], [], more)
 
 
-def _anonymous_peak(command: list[str]) -> int:
+def _anonymous_peak(command: list[str], environment: Mapping[str, str] | None = None) -> int:
     """The most anonymous memory in MB that a process and its children had at once, looked at ten times a second. Raises RuntimeError where it fails."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak, stop = [0], threading.Event()
 
     def watch() -> None:
