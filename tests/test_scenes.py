@@ -109,10 +109,10 @@ def test_masks_are_things_apart_and_have_the_named_colour(scene):
     assert masks.shape == (len(things), SIDE, SIDE) and masks.dtype == bool
     assert masks.sum(0).max() == 1, "things overlap"
     assert 2 <= len(scene.groups) <= 4 and all(1 <= group.count <= 3 for group in scene.groups)
-    names, values = list(COLOURS), np.array(list(COLOURS.values()))
     for mask, (group, thing) in zip(masks, things, strict=True):
         assert mask.sum() == shape_stencil(group.shape, thing.radius).sum(), "a thing is cut at the edge"
-        assert names[np.abs(values - pixels[mask].mean(0)).sum(1).argmin()] == group.colour
+        # A thing's own colour lies up to 28 from the named one, and grain moves the mean of its pixels a little.
+        assert np.abs(pixels[mask].mean(0) - COLOURS[group.colour]).max() <= 28 + 10
         assert RADII[group.size][0] <= thing.radius <= RADII[group.size][1]
 
 
@@ -192,6 +192,19 @@ def test_shapes_look_most_like_what_pillow_draws_under_their_name(shape, radius)
 
 def test_a_thing_at_the_edge_is_cut():
     assert 0 < thing_mask("circle", 0, 0, 5).sum() < thing_mask("circle", 20, 20, 5).sum()
+
+
+def test_almost_every_thing_is_nearest_to_its_named_colour():
+    """One of some thousand things drawn is not: a purple as far from its name as it may lie is nearer to blue."""
+    names, values, right = list(COLOURS), np.array(list(COLOURS.values())), []
+    for index in range(300):
+        scene = make_scene(0, "train", index)
+        pixels, masks = draw_scene(scene)
+        colours = [group.colour for group in scene.groups for _ in group.things]
+        right += [
+            names[np.abs(values - pixels[mask].mean(0)).sum(1).argmin()] == colour for mask, colour in zip(masks, colours, strict=True)
+        ]
+    assert len(right) > 1000 and np.mean(right) >= 0.998
 
 
 def test_drawing_takes_milliseconds():
