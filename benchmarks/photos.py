@@ -5,7 +5,7 @@
 
 Captions every photo at beam 5 and keeps captions and judgements in --to (default results/evidence/flickr8k/photos.json), never a photo. To judge, write
 "right", "partly" or "wrong" as a caption's "judged" there, looking at the photo, and in "why" what is wrong; called again, a judgement stays as long as the caption
-does. A set with references is scored too (protocol coco). reports/build.py makes photos.md of it.
+does, and captioners that are not named stay as they are. A set with references is scored too (protocol coco). reports/build.py makes photos.md of it.
 
 right: what it says is there, and it is what the photo is about. partly: some of it is true of the photo, some is not. wrong: the main thing is not there.
 """
@@ -22,7 +22,7 @@ if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
 
 from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, run_command  # noqa: E402
-from captioning.judged_photos import SCHEMA, keep_judgements, read_photos  # noqa: E402
+from captioning.judged_photos import SCHEMA, keep_judgements, keep_others, read_photos  # noqa: E402
 
 BEAM, AT_ONCE = 5, 16
 
@@ -55,6 +55,7 @@ def main() -> int:
         found["photos"] += said
         found["scores"] += [score(about["name"], name, said, Path(file)) for name, file in references.items()]
     keep_judgements(found, before)
+    keep_others(found, before)
     with atomic_write(options.to) as file:
         file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     unjudged = [one for one in found["photos"] if one["judged"] is None]

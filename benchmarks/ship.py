@@ -20,7 +20,6 @@ if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
 from captioning.bad_input import BadInput, run_command  # noqa: E402
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-OURS = (".own",)  # how the tag of an encoder ends whose weights were made here
 
 
 def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
@@ -45,10 +44,11 @@ def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
     from captioning.checkpoint import read_description
     from captioning.model_card import write_card
     from captioning.records import read_record
+    from captioning.trunks import is_own
 
     description, found = read_description(checkpoint), read_record(record)
     encoder, pretrained = description["encoder"], description["config"]["pretrained"]
-    if encoder["stored"] and pretrained and not encoder["tag"].endswith(OURS):
+    if encoder["stored"] and pretrained and not is_own(encoder["tag"]):
         raise BadInput(
             f"{checkpoint}: holds weights that began as {encoder['tag']}, which are not ours to give away; ship a frozen encoder by its name"
         )

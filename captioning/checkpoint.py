@@ -238,12 +238,12 @@ def load_checkpoint(folder: str | Path, build_model: Callable, weights: str = "p
 
 
 def _locate_stated(folder: Path, tag: str, pretrained: bool, weights: str, download: bool):
-    from captioning.trunks import locate, weights_are_here
+    from captioning.trunks import is_own, locate, weights_are_here
 
     try:
         return locate(tag, pretrained, weights, fetch=download)
     except BadInput as error:
-        if download or weights != "pretrained" or tag.endswith(".own") or weights_are_here(tag):
+        if download or weights != "pretrained" or is_own(tag) or weights_are_here(tag):
             raise
         raise BadInput(
             f"{folder}: the weights of its encoder {tag} are not on this machine, and nothing is fetched unasked; --download fetches them once "

@@ -50,6 +50,14 @@ def keep_judgements(found: dict, before: dict) -> None:
             one |= {"judged": earlier["judged"], "why": earlier["why"]}
 
 
+def keep_others(found: dict, before: dict) -> None:
+    """Put into `found` what `before` has of captioners that are not in it: a person looked at those photos."""
+    names = {one["name"] for one in found["captioners"]}
+    found["captioners"] += [one for one in before["captioners"] if one["name"] not in names]
+    for part in ("photos", "scores"):
+        found[part] += [one for one in before[part] if one["captioner"] not in names]
+
+
 def counts_of(content: dict, captioner: str, set_: str) -> dict[str, int]:
     """Judgement -> how many of a captioner's captions of a set; "not judged" last, where there are such."""
     judged = [one["judged"] for one in content["photos"] if (one["captioner"], one["set"]) == (captioner, set_)]

@@ -63,7 +63,7 @@ class TrunkSource:
     @property
     def is_own(self) -> bool:
         """Weights of one's own, which nobody else can find by their name."""
-        return self.tag.endswith(f".{OWN}")
+        return is_own(self.tag)
 
     @property
     def follows_seed(self) -> bool:
@@ -277,7 +277,7 @@ def _takes_image_size(tag: str) -> bool:
 def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
     if weights != "pretrained":
         return _local_weights(tag, Path(weights))
-    if tag.endswith(f".{OWN}"):
+    if is_own(tag):
         raise BadInput(f"--encoder {tag}: weights of your own; name them: --weights F.safetensors, or --weights none for random ones")
     if tag in torchvision_weights.ENUMERATIONS:
         return torchvision_weights.find(tag, fetch)
@@ -305,6 +305,10 @@ def _find_weights(tag: str, weights: str, fetch: bool) -> Path:
             f"weights of {tag} are neither in the Hugging Face cache nor to be fetched ({type(error).__name__}); three ways out: "
             f"go online and run again, --weights DIR with {tag}.safetensors in it, or --weights none for random weights"
         ) from error
+
+
+def is_own(tag: str) -> bool:
+    return tag.endswith(f".{OWN}")
 
 
 def weights_are_here(tag: str, weights: str = "pretrained") -> bool:

@@ -22,7 +22,7 @@ def step() -> float:
     loss.backward()
     return float(loss) + float(convolution.weight.grad.sum())
 
-values = [step()]
+values = [step() for _ in range(4)]  # the heap grows to what a step needs, which takes two or three
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 values += [step() for _ in range(4)]
 print(json.dumps([done, values, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
@@ -37,4 +37,4 @@ def test_kept_memory_gives_the_same_numbers_with_fewer_new_pages():
     if not found["keep"][0]:
         pytest.skip("another C library than glibc")
     assert found["default"][1] == found["keep"][1]
-    assert found["default"][2] > 1000 and found["keep"][2] < found["default"][2] / 3
+    assert found["default"][2] > 1000 and found["keep"][2] < found["default"][2] / 20

@@ -81,6 +81,17 @@ def test_a_judgement_stays_as_long_as_its_caption(call, tmp_path):
     assert [one["judged"] for one in read_photos(path)["photos"]] == ["right", None, "wrong", None, None]
 
 
+def test_captioners_that_are_not_named_stay(call, tmp_path):
+    call()
+    path = tmp_path / "photos.json"
+    judge(path, *["right"] * 5)
+    path.write_text(path.read_text().replace('"looks"', '"another"'))
+    assert "10 captions" in call()[1]
+    found = read_photos(path)
+    assert [one["name"] for one in found["captioners"]] == ["looks", "another"] and len(found["scores"]) == 2
+    assert [one["judged"] for one in found["photos"] if one["captioner"] == "another"] == ["right"] * 5
+
+
 def test_the_page_counts_and_lists_every_caption(call, tmp_path):
     call()
     judge(tmp_path / "photos.json", "right", "partly", "wrong")
