@@ -76,11 +76,12 @@ def make_plan(
     fetch: bool = True,
     everything: bool = False,
     just_seed: int | None = None,
+    changed: Callable[[RunConfig], RunConfig] = lambda config: config,
 ) -> list[Run]:
     """All runs asked for, in the order of the tables. own_encoders: path.py:factory of the reader's own, further rows of `encoders`.
 
     seeds: 0 to seeds - 1, unless just_seed is the only one. fingerprint_of: restval -> fingerprint of the data with or without it. fetch: False downloads
-    no weights; a run that needs some has that for its problem.
+    no weights; a run that needs some has that for its problem. changed: what is to be run in place of a table's row.
     """
     from captioning.language_models import locate_language, without_weights
     from captioning.trunks import locate
@@ -100,7 +101,7 @@ def make_plan(
             raise BadInput(_no_such_run(experiment, min(unknown), [config.name for _, config in found]))
         for label, config in found:
             if not names or config.name in names:
-                rows.setdefault(config, {})[experiment] = label
+                rows.setdefault(changed(config), {})[experiment] = label
     for name, encoder in own.items():
         if not any(config.encoder == encoder for config in rows):
             raise BadInput(f"--encoder {encoder}: --only leaves it out; add encoders:{name}, or leave --encoder out")

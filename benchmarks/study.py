@@ -2,14 +2,19 @@
 
     python benchmarks/study.py --data DIR --weights DIR
     python benchmarks/study.py --data DIR --weights DIR --results results/evidence --encoder DIR/encoders.py:resnet50_v1 --budget 25 --workers 6
+    python benchmarks/study.py --data DIR --weights DIR --rehearse     # before hours are spent: all of it on 72 photographs, nothing kept
 
 Calls run_all.py step by step (--list shows them), so it can be killed at any moment and goes on where it was; runs that are done are not run again.
 --budget MINUTES is for all steps together; what is left stands in the report as not run, with what it would take.
 """
 
 import argparse
+import dataclasses
+import functools
+import hashlib
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +63,9 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", default="results", metavar="DIR")
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="for all steps together (default: no limit)")
     parser.add_argument("--workers", type=int, default=0, help="runs side by side, as in run_all.py")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="each configuration with two steps on 64 photographs, scored on 8; keeps nothing"
+    )
     parser.add_argument("--list", action="store_true", help="the steps in order")
     options = parser.parse_args(line)
     if not options.list and not options.data:
@@ -95,6 +103,8 @@ def main() -> int:
         for call in calls(options.encoder):
             print(f"{call.why}: {' '.join(call.line)}")
         return 0
+    if options.rehearse:
+        return rehearse(options)
     begun, failed = time.monotonic(), 0
     found = calls(_absolute(options.encoder))
     for seed in dict.fromkeys(call.seed for call in found):  # so that the report knows of all of it, whatever the budget leaves
@@ -122,6 +132,66 @@ def run_all(options: argparse.Namespace, call: Call, more: list[str]) -> int:
     command += ["--results", _absolute(options.results), *call.line]
     command += ["--workers", str(options.workers)] if options.workers else []
     return subprocess.run([*command, *more], cwd=ROOT, check=False).returncode
+
+
+def rehearse(options: argparse.Namespace) -> int:
+    """Train, caption, score and report every configuration of seed 0 on a few photographs; 1 where a run failed, which stands in the printed table."""
+    from benchmarks.live import Board
+    from benchmarks.one_run import Place
+    from benchmarks.plan import Run, make_plan
+    from benchmarks.profiles import profile_named
+    from benchmarks.run_all import default_workers, warm_up
+    from benchmarks.runner import Runner
+    from captioning.data import load_data
+    from captioning.workers import core_count
+    from reports.build import build_reports
+
+    data = first_photographs(load_data(options.data))
+    runs: dict[str, Run] = {}
+    for call in calls(options.encoder):
+        if call.seed == 0:
+            own = [call.encoder] if call.encoder else []
+            asked = (profile_named("flickr8k"), list(call.only), 1, own, options.weights, lambda _: data.fingerprint)
+            for run in make_plan(*asked, changed=shortened):
+                seen = runs[run.run_id].labels if run.run_id in runs else {}
+                runs[run.run_id] = dataclasses.replace(run, labels=seen | run.labels)
+    gpus = warm_up("auto")
+    workers = options.workers or default_workers(gpus)
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder, "results")
+        place = Place(
+            folder=results / "flickr8k", profile="flickr8k", data=options.data, weights=options.weights, cache=str(Path(folder, "cache")),
+            device="cuda" if gpus else "cpu", threads=max(1, core_count() // workers), save_minutes=5.0, keep_pictures=False,
+            command="python benchmarks/study.py --rehearse",
+        )  # fmt: skip
+        report = functools.partial(build_reports, results, Path(folder, "none"), Path(folder, "reports"))
+        failed = Runner(place, data, workers, gpus, 0, report).run_missing(list(runs.values()), Board(list(runs.values())))
+        report()
+    print(f"rehearsed {len(runs)} configurations, {failed} failed")
+    return 1 if failed else 0
+
+
+def shortened(config):
+    """The same captioner for one epoch, its encoder learning from the first step where it ever would."""
+    return dataclasses.replace(config, epochs=1, tune_from=min(config.tune_from, 0))
+
+
+class FirstPhotographs(NamedTuple):
+    """Some of a data set's images, as a data set's `images`."""
+
+    images: object
+    kept: list[int]
+
+    def open(self, index: int):
+        return self.images.open(self.kept[index])
+
+
+def first_photographs(data):
+    """The first of each split as a data set: two steps' worth to train on, at five captions a photograph."""
+    kept = [index for split, count in (("train", 64), ("val", 4), ("test", 4)) for index in data.split(split)[:count]]
+    fingerprint = hashlib.sha256(f"{data.fingerprint} {kept}".encode()).hexdigest()
+    images = FirstPhotographs(data.images, kept)
+    return dataclasses.replace(data, examples=[data.examples[i] for i in kept], images=images, fingerprint=fingerprint)
 
 
 def _absolute(path: str) -> str:

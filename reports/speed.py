@@ -18,6 +18,7 @@ GMACS = {
 }  # fmt: skip
 COCO = {"images": 123_287, "training": 113_287, "val": 5_000, "test": 5_000, "captions": 5}
 REGION_BYTES, GB = 2, 1e9
+GPU_TFLOPS = 10.0  # float32 products that a GPU is taken to keep up, where none was measured
 
 
 def load_speeds(folders: list[Path]) -> tuple[list[dict], list[str]]:
@@ -99,7 +100,7 @@ def coco_table(record: dict) -> Table | None:
     steps = {grid: statistics.median(parts[f"step-{grid}x{grid}"]["seconds"]) / 160 for grid in (7, 14)}  # a caption
     encode = 1 / parts["caption"]["images_per_second_peer"] / GMACS[parts["caption"]["encoder"]]  # an image and 1e9 multiply-adds
     search = 1 / parts["beam-best"]["images_per_second"]
-    rows, trained, encoded = [], set(), set()
+    rows, trained, encoded, every, gigabytes = [], set(), set(), [], 0.0
     for name in ("encoders", "show_attend_tell", "convnext_versions", "learning_rates", "teacher_forcing", "attention", "loss_parts"):
         runs = [config for _, config in importlib.import_module(f"benchmarks.experiments.{name}").runs(PROFILES["coco"])]
         new = list({config.name: config for config in runs if config.name not in trained}.values())
@@ -113,7 +114,9 @@ def coco_table(record: dict) -> Table | None:
             first = once.pop((config.encoder, config.grid), 0) if config.frozen else 0
             hours.append((first + _seconds(config, steps, encode, search)) / 3600)
         disk = sum(COCO["images"] * (grid or 14) ** 2 * _dim(encoder) * REGION_BYTES / GB for encoder, grid in sorted(regions))
-        rows.append([name, len(new), *(Value(h, f"{h:,.0f}") for h in (sum(hours), _side_by_side(hours, 8))), Value(disk, f"{disk:,.0f}")])
+        rows.append((name, hours, disk))
+        every, gigabytes = every + hours, gigabytes + disk
+    rows.append(("all of these", every, gigabytes))
     device = "CPU" if next(iter(record["rows"].values()))["where"]["device"].startswith("cpu") else "GPU"
     columns = [Column("Experiment", numeric=False), Column("New runs"), Column(f"Hours, 1 {device}"), Column(f"Hours, 8 {device}s")]
     columns += [Column("New regions on disk, GB")]
@@ -121,9 +124,25 @@ def coco_table(record: dict) -> Table | None:
         f"A plan on paper from the measured parts ({hardware(record)}), one seed. A frozen encoder reads each image once, for all runs that share its "
         "regions; one that learns takes three passes an epoch; encoders by their multiply-adds next to the measured one's. Every caption of training at "
         "the measured step of its grid (14x14 at 2,048 numbers a region, more than most have), hard attention and own words at the price of soft "
-        "and forced; validation as beam 5. Scoring, loading, and the experiments of other systems are left out. Eight: whole runs side by side."
+        "and forced; validation as beam 5. Scoring, loading, and the experiments of other systems are left out. Eight: whole runs side by side.",
+        "The command: python -m captioning.data download coco --to data/coco, then python benchmarks/run_all.py --profile coco --data data/coco.",
     ]
-    return Table(f"coco-{record['name']}", f"COCO in full, planned: {record['name']}", columns, rows, remarks)
+    planned = [[name, len(hours), _whole(sum(hours)), _whole(_side_by_side(hours, 8)), _whole(disk)] for name, hours, disk in rows]
+    products = record["rows"].get("products", {}).get("value")
+    if device == "CPU" and products:
+        columns.append(Column("Hours, 1 GPU (assumed)"))
+        faster = 1000 * GPU_TFLOPS / products
+        planned = [[*cells, _whole(sum(hours) / faster)] for cells, (_, hours, _) in zip(planned, rows, strict=True)]
+        remarks.append(
+            f"Assumed: no GPU was measured. The last column takes one that keeps up {GPU_TFLOPS:g} TFLOP/s of float32 products, {faster:.0f} times the "
+            f"{products:.0f} GFLOP/s of this machine, and every part as that much faster; the small products of a beam search will be less so. "
+            "python benchmarks/speed.py --device cuda measures one."
+        )
+    return Table(f"coco-{record['name']}", f"COCO in full, planned: {record['name']}", columns, planned, remarks)
+
+
+def _whole(number: float) -> Value:
+    return Value(number, f"{number:,.0f}" if number >= 10 or number == 0 else f"{number:.1f}")
 
 
 def _side_by_side(hours: list[float], machines: int) -> float:

@@ -196,6 +196,13 @@ def test_the_tables():
     fine = (8 * (113_287 * 5 * 1.6 / 160 + 50) + 10_000 * beams / 100 + 123_287 / 8.7) / 3600
     assert coco["loss_parts"][2].value == pytest.approx(fine)
     assert coco["loss_parts"][4].value == pytest.approx(123_287 * 196 * 768 * 2 / 1e9)
+    together = coco["all of these"]
+    assert together[1] == sum(row[1] for name, row in coco.items() if name != "all of these")
+    assert together[2].value == pytest.approx(sum(row[2].value for name, row in coco.items() if name != "all of these"))
+    assert together[2].value / 8 <= together[3].value < together[2].value
+    # A GPU of 10 TFLOP/s against a machine of 0.2: fifty times.
+    assumed = {row[0]: row for row in report.coco_table(record(**rows, products={"value": 200.0, "values": [200.0]})).rows}
+    assert len(coco["teacher_forcing"]) == 5 and assumed["teacher_forcing"][5].value == pytest.approx(frozen / 50)
     assert report._side_by_side([5, 4, 3, 3], 2) == 8
     assert report.coco_table(record(memory=rows["memory"])) is None
 

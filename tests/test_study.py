@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import study
 from benchmarks.plan import make_plan
 from benchmarks.profiles import PROFILES
+from captioning.data import load_data
 from tests.tiny import make_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,3 +36,37 @@ def test_a_budget_leaves_the_rest_planned(tmp_path):
     assert "out of budget before step 1 of" in answer.stdout
     planned = json.loads((tmp_path / "results/flickr8k/plan.json").read_text())["runs"]
     assert len(planned) >= 40 and all(run["minutes"] > 0 for run in planned if run["name"] == "deit-tiny")
+
+
+def test_a_rehearsal_runs_each_configuration_once_and_keeps_nothing(tmp_path, monkeypatch, capfd):
+    """Two systems, the second as it stands in two steps of the study, and a row whose encoder learns; what lies in the working folder stays as it was."""
+    data = make_data(tmp_path / "data")
+    steps = (
+        ("systems:deit-tiny-transformer",),
+        ("encoders:mobilenetv2", "systems:deit-tiny-transformer"),
+        ("learning_rates:mobilenetv2-scratch",),
+    )
+    monkeypatch.setattr(study, "STEPS", tuple(study.Step("", only, (0, 1)) for only in steps))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert study.rehearse(study.parse_arguments(["--data", str(data), "--weights", "none", "--rehearse"])) == 0
+    said = capfd.readouterr().out
+    assert "rehearsed 3 configurations, 0 failed" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_rehearsal_says_what_cannot_run(tmp_path, monkeypatch, capfd):
+    data = make_data(tmp_path / "data")
+    monkeypatch.setattr(study, "STEPS", (study.Step("", ("shipped:convnext-femto",)),))
+    assert study.rehearse(study.parse_arguments(["--data", str(data), "--weights", str(tmp_path), "--rehearse"])) == 1
+    assert "rehearsed 1 configurations, 1 failed" in capfd.readouterr().out
+
+
+def test_the_first_photographs_are_those_of_the_data(tmp_path):
+    whole = load_data(make_data(tmp_path / "data"))
+    few = study.first_photographs(whole)
+    assert len(few.split("train")) == min(64, len(whole.split("train"))) and len(few.split("val")) <= 4
+    for index, example in enumerate(few.examples):
+        there = whole.examples.index(example)
+        assert few.open_image(index).tobytes() == whole.open_image(there).tobytes()
+    assert few.fingerprint != whole.fingerprint
