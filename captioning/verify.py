@@ -11,9 +11,7 @@ Ends with 0 if everything holds, 1 if anything differs, 2 if there is nothing to
 """
 
 import argparse
-import csv
 import json
-import math
 import sys
 import tempfile
 from collections import Counter
@@ -26,6 +24,7 @@ from captioning import human
 from captioning.bad_input import BadInput, run_command
 from captioning.claims_file import FILES, is_as_written, make_claims, read_claims, reports_of
 from captioning.data import CaptionData, load_data
+from captioning.difference import first_difference, table_difference
 from captioning.fingerprint import file_sha256
 from captioning.pointing import score_saved
 from captioning.protocols import TOOL, score_predictions
@@ -37,7 +36,6 @@ from captioning.token_rules import token_rules
 from captioning.training_captions import caption_hash, read_training, training_beside
 
 ROOT = Path(__file__).resolve().parents[1]
-TOLERANCE = 1e-9  # relative: what another processor's order of adding may change
 LARGE = ("checkpoint", "attention")  # files that need not be there
 _EXAMPLES = """
 example                 python -m captioning.verify results/evidence --data data/flickr8k
@@ -389,40 +387,13 @@ def _check_tables(folder: Path, homes: Sequence[Path], reports: Path, tally: Tal
             stated, found = (_texts(place / home.name / "tables") for place in (reports, out))
             for name in sorted(stated.keys() | found.keys()):
                 tally.checked["tables"] += name.endswith(".csv")
-                differences += [f"{name}: {problem}" for problem in _table_difference(name, stated.get(name), found.get(name))]
+                differences += [f"{name}: {problem}" for problem in table_difference(name, stated.get(name), found.get(name))]
             tally.show(f"{home.name}/tables", differences, f"holds, {len(found)} files:")
 
 
 def _texts(folder: Path) -> dict[str, str]:
     """File name -> text of every table, line ends as they are. What is no text cannot be equal to one."""
     return {path.name: path.read_bytes().decode("utf-8", "replace") for path in sorted(folder.glob("*.*"))}
-
-
-def _table_difference(name: str, stated: str | None, found: str | None) -> Iterator[str]:
-    if stated is None or found is None:
-        yield "not beside the page" if stated is None else "beside the page, but the records do not give it"
-    elif stated != found:
-        rows = zip_longest(stated.split("\n"), found.split("\n"))
-        number, (theirs, ours) = next((k, pair) for k, pair in enumerate(rows, start=1) if pair[0] != pair[1])
-        yield f"line {number}: {_cell_difference(theirs, ours, found) if name.endswith('.csv') and theirs and ours else _two(theirs, ours)}"
-
-
-def _cell_difference(stated: str, found: str, table: str) -> str:
-    """The first cell by which two lines of a CSV file differ, with its column's name."""
-    columns, theirs, ours = next(csv.reader([table.split("\n")[0]])), next(csv.reader([stated])), next(csv.reader([found]))
-    if not len(columns) == len(theirs) == len(ours):
-        return _two(stated, found)
-    different = [(column, a, b) for column, a, b in zip(columns, theirs, ours, strict=True) if a != b]
-    column, a, b = different[0] if different else ("quotes", stated, found)
-    return f"{ours[0]}, {column}: {_two(a, b)}"
-
-
-def _two(stated: str | None, found: str | None) -> str:
-    return f"stated {_short(stated)}, built again {_short(found)}"
-
-
-def _short(text: str | None) -> str:
-    return repr(text) if text is None or len(text) <= 200 else repr(text[:200]) + "..."
 
 
 # ---- The data ----
@@ -496,43 +467,6 @@ def _check_references(home: Path, path: str, data: CaptionData) -> Iterator[str]
             image = found["id"] if found else stated.get("id")
             yield f"{path}: image {image}: {first_difference(stated, found) or 'another order of fields'}"
             return
-
-
-# ---- Comparing ----
-
-
-def first_difference(stated: object, found: object, place: str = "") -> str | None:
-    """Where two contents of a JSON file first differ and by what, or None. Numbers may differ by a billionth of their size."""
-    if isinstance(stated, dict) and isinstance(found, dict):
-        for key in [*found, *(key for key in stated if key not in found)]:
-            below = f"{place} {key}".lstrip()
-            if key not in stated or key not in found:
-                what = (
-                    f"not there, recomputed {_short_value(found[key])}"
-                    if key in found
-                    else f"stated {_short_value(stated[key])}, not known here"
-                )
-                return f"{below}: {what}"
-            difference = first_difference(stated[key], found[key], below)
-            if difference:
-                return difference
-        return None
-    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
-        pairs = enumerate(zip(stated, found, strict=True))
-        return next((text for k, pair in pairs if (text := first_difference(*pair, f"{place}[{k}]"))), None)
-    if _is_number(stated) and _is_number(found):
-        equal = math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2)
-    else:
-        equal = type(stated) is type(found) and stated == found
-    return None if equal else f"{place}: stated {_short_value(stated)}, recomputed {_short_value(found)}"
-
-
-def _short_value(value: object) -> str:
-    return _short(value) if isinstance(value, str) else repr(value)[:200]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 if __name__ == "__main__":
