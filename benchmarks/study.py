@@ -147,12 +147,13 @@ def rehearse(options: argparse.Namespace) -> int:
     from reports.build import build_reports
 
     data = first_photographs(load_data(options.data))
+    one_epoch = functools.partial(dataclasses.replace, epochs=1)
     runs: dict[str, Run] = {}
     for call in calls(options.encoder):
         if call.seed == 0:
             own = [call.encoder] if call.encoder else []
             asked = (profile_named("flickr8k"), list(call.only), 1, own, options.weights, lambda _: data.fingerprint)
-            for run in make_plan(*asked, changed=shortened):
+            for run in make_plan(*asked, changed=one_epoch):
                 seen = runs[run.run_id].labels if run.run_id in runs else {}
                 runs[run.run_id] = dataclasses.replace(run, labels=seen | run.labels)
     gpus = warm_up("auto")
@@ -169,11 +170,6 @@ def rehearse(options: argparse.Namespace) -> int:
         report()
     print(f"rehearsed {len(runs)} configurations, {failed} failed")
     return 1 if failed else 0
-
-
-def shortened(config):
-    """The same captioner for one epoch, its encoder learning from the first step where it ever would."""
-    return dataclasses.replace(config, epochs=1, tune_from=min(config.tune_from, 0))
 
 
 class FirstPhotographs(NamedTuple):
