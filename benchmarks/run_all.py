@@ -51,7 +51,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="K", help="seed K of every run, and no other")
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="stop after so long, states saved; 0 is no limit")
     parser.add_argument("--plan", action="store_true", help="note the runs for the report, as not run, and run nothing")
-    parser.add_argument("--workers", type=int, default=0, help="runs side by side (default: one a CPU core up to 2; one on a GPU)")
+    sharing = "they share the cores, or have OMP_NUM_THREADS threads each"
+    parser.add_argument(
+        "--workers", type=int, default=0, help=f"runs side by side (default: one a CPU core up to 2; one on a GPU); {sharing}"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--results", default=str(ROOT / "results"), metavar="DIR")
     parser.add_argument("--reports", default="", metavar="DIR", help="pages (default: reports/, or a folder beside another --results)")
@@ -149,7 +152,7 @@ def run_missing(options, profile, data, where: str, folder: Path, missing: list[
     from benchmarks.one_run import Place
     from benchmarks.runner import Runner
     from captioning.cache import default_cache
-    from captioning.workers import core_count
+    from captioning.workers import threads_each
 
     gpus = warm_up(options.device)
     workers = options.workers or default_workers(gpus)
@@ -160,7 +163,7 @@ def run_missing(options, profile, data, where: str, folder: Path, missing: list[
         weights=options.weights,
         cache=options.cache or str(default_cache()),
         device="cuda" if gpus else "cpu",
-        threads=max(1, core_count() // workers),
+        threads=threads_each(workers),
         save_minutes=5.0,
         keep_pictures=not is_evidence(options) or not profile.photos,
         command=rerun_command(options),

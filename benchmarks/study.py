@@ -143,7 +143,7 @@ def rehearse(options: argparse.Namespace) -> int:
     from benchmarks.run_all import default_workers, warm_up
     from benchmarks.runner import Runner
     from captioning.data import load_data
-    from captioning.workers import core_count
+    from captioning.workers import threads_each
     from reports.build import build_reports
 
     data = first_photographs(load_data(options.data))
@@ -162,7 +162,7 @@ def rehearse(options: argparse.Namespace) -> int:
         results = Path(folder, "results")
         place = Place(
             folder=results / "flickr8k", profile="flickr8k", data=options.data, weights=options.weights, cache=str(Path(folder, "cache")),
-            device="cuda" if gpus else "cpu", threads=max(1, core_count() // workers), save_minutes=5.0, keep_pictures=False,
+            device="cuda" if gpus else "cpu", threads=threads_each(workers), save_minutes=5.0, keep_pictures=False,
             command="python benchmarks/study.py --rehearse",
         )  # fmt: skip
         report = functools.partial(build_reports, results, Path(folder, "none"), Path(folder, "reports"))

@@ -1,7 +1,8 @@
 """Which captioner can be given away with the project?
 
 Two that fit into a checkout: the best decoder on a frozen DeiT-tiny, without the encoder's weights, which are not ours to commit, and one that holds all it
-needs: a small ConvNeXt whose weights were made here (benchmarks/distill.py), first frozen, then tuned with the decoder; from random weights, all else as in the tuned one, as the control.
+needs: a small ConvNeXt whose weights were made here (benchmarks/distill.py), frozen, and tuned with the decoder. The control is as the tuned one, from random
+weights.
 Twice the epochs of the tables and weights of half precision, as they are shipped. No claim of the paper is judged on these rows.
 Cost, one CPU core a row: about an hour frozen, three hours tuned; on a GPU minutes. run_all.py --all, or by name.
 """
