@@ -37,7 +37,7 @@ DEMO = RunConfig(
     warmup_steps=50,
 )
 # The paper's decoder; grid 7 as in the paper, whatever the encoder's own grid is.
-PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100)
+PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100, beams=(1, 3, 5, 7))
 
 # Flickr8k is for machines without a GPU too: its other experiments build upon the smallest encoder.
 PROFILES = {

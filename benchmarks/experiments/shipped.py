@@ -22,7 +22,7 @@ def runs(profile) -> list:
     if profile.name != "flickr8k":
         return []
     label, table = row_named(profile, "deit-tiny")
-    long = replace(table, epochs=16, half_weights=True)
+    long = replace(table, epochs=16, half_weights=True, beams=(1, 3, 5))
     own = replace(long, name="convnext-femto", encoder=f"{STUDENT}.own", **NARROW)
     return [
         (f"{label}, decoder to ship", replace(long, name="deit-tiny-ship")),
