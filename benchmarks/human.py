@@ -4,7 +4,7 @@
     python benchmarks/human.py results/evidence/flickr8k --only deit-tiny resnet50-v1
 
 Reads a profile's records, captions and references; writes <profile>/human.json after each run, which the report shows. Half a minute a run on
-one core, METEOR most of it. Test split, the widest beam, runs of seed 0; what is there already from the same captions stays.
+one core, METEOR most of it. Test split, the main beam, runs of seed 0; what is there already from the same captions stays.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from benchmarks.scorer import SPLITS, ask_scorer
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.checkpoint import settings
-from captioning.config import NUMERICS, Decode
+from captioning.config import NUMERICS, Decode, main_beam_of
 from captioning.fingerprint import file_sha256
 from captioning.model_card import write_card
 from captioning.protocols import TOOL
@@ -149,7 +149,7 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": words, "max_words": config.max_words}
     header |= {"references": references.name, "beams": list(config.beams), "decoding": decoding_fields(config)}
     decodes = decodes_of(config, len(vocabulary))
-    widest = max(decodes, key=lambda decode: decode.beam)
+    main = next(k for k, decode in enumerate(decodes) if decode.beam == int(main_beam_of(one.beam for one in decodes)))
     play, seen, first = pointing_of_split, inputs, None  # of each split the first so many images; None: all
     if not model.decoder.has_places:
         play, first = pointing_by_gradients, BY_GRADIENTS
@@ -167,7 +167,7 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
             found = list(predict(model, references_of[split], inputs, images, decodes, vocabulary, captioner.device, places))
             rows = [_line(one, data.examples[one.image].image_id, split, config.beams, vocabulary) for one in found]
             if plays:
-                said = [one.free[decodes.index(widest)] for one in found]
+                said = [one.free[main] for one in found]
                 pointed = play(model, data, references_of[split], seen, images, said, vocabulary, captioner.device)
                 rows = [row | {"pointing": one} for row, one in zip(rows, pointed, strict=True)]
             file.write(json.dumps(rows) + "\n")

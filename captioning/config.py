@@ -6,6 +6,7 @@ Where a run happens (data folder, device, workers, output) is a flag of train.py
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -276,6 +277,12 @@ class RunConfig:
     @property
     def frozen(self) -> bool:
         return self.tune_from < 0
+
+
+def main_beam_of(beams: Iterable[int | str]) -> str:
+    """The beam whose captions stand for a run: 5, the field's habit, where it was decoded, else the widest. As records write it."""
+    there = {int(beam) for beam in beams}
+    return "5" if 5 in there else str(max(there))
 
 
 def _given(field: str, value) -> str:

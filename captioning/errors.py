@@ -21,6 +21,7 @@ from pathlib import Path
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
 from captioning.caption_files import References, read_candidates, read_references
+from captioning.config import main_beam_of
 from captioning.error_counts import causes, confusions, coverage, rates, richness, worst_images
 from captioning.error_rules import RULES, Error, find_errors
 from captioning.training_captions import caption_hash, normal_form, read_training, training_beside
@@ -295,7 +296,7 @@ def _load_record(path: Path, options: argparse.Namespace) -> Spoken:
     if record["status"] != "finished":
         raise BadInput(f"{path}: this run failed and has no captions; run it again")
     free = record["scores"].get(options.split, {}).get("free", {})
-    beam = str(options.beam) if options.beam is not None else "5" if "5" in free or not free else max(free, key=int)
+    beam = str(options.beam) if options.beam is not None else main_beam_of(free or "5")
     if options.references is None:
         return spoken(path.parent.parent, record, options.split, beam)
     references = read_references(options.references, options.split)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from captioning.bad_input import BadInput
+from captioning.config import main_beam_of
 from captioning.protocols import TOOL, Saved, Scored, read_predictions, score_coco, score_free
 from captioning.statistics import DRAWS, interval
 
@@ -34,10 +35,10 @@ def score_people(home: Path, record: dict) -> dict:
 
 
 def score_run(home: Path, record: dict) -> dict:
-    """One of human.json's runs: the widest beam's captions, rescored."""
+    """One of human.json's runs: the main beam's captions, rescored."""
     captions = record["files"]["captions"]
     saved = read_predictions(home / captions["path"], SPLIT)
-    beam = sorted(saved.said, key=int)[-1]
+    beam = main_beam_of(saved.said)
     return {"run_id": record["run_id"], "captions_sha256": captions["sha256"], "beam": beam, "scores": rescored(saved, beam)}
 
 

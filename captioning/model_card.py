@@ -14,6 +14,7 @@ from pathlib import Path
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
 from captioning.checkpoint import read_description
+from captioning.config import main_beam_of
 from captioning.licences import ASK_THE_SOURCE, DATA, LANGUAGE_MODEL_LICENCES, TIMM_LICENCES, DataLicence
 from captioning.records import read_record
 from captioning.systems import SYSTEMS
@@ -94,10 +95,11 @@ def scores_of(record: dict) -> list[Score]:
 
 
 def scores_for_the_hub(scores: list[Score]) -> list[Score]:
-    """Of the test split (of validation where that is all there is), and of each protocol the widest beam: the Hub shows a list, not a table."""
+    """Of the test split (of validation where that is all there is), and of each protocol the main beam: the Hub shows a list, not a table."""
     split = scores[0].split if scores else ""
-    widest = {score.protocol: score.beam for score in scores}  # beams ascend
-    return [score for score in scores if score.split == split and score.beam == widest[score.protocol]]
+    shown = [score for score in scores if score.split == split]
+    beams = {protocol: {one.beam for one in shown if one.protocol == protocol and one.beam} for protocol in PROTOCOLS}
+    return [score for score in shown if score.beam is None or score.beam == int(main_beam_of(beams[score.protocol]))]
 
 
 def scores_while_training(description: dict) -> list[Score]:

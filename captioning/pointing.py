@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from captioning.bad_input import BadInput
+from captioning.config import main_beam_of
 from captioning.protocols import Scored
 from captioning.scene_grammar import NOUNS
 from captioning.scenes import SIDE, Scene, noun_masks
@@ -255,7 +256,7 @@ def score_saved(predictions: str | Path, split: str, draws: int = DRAWS) -> dict
     """{"forced": SCORES, "free": SCORES} of one split from a run's predictions; None where they hold no `pointing` (no scenes, or made before it came).
 
     Of a system whose maps are made of gradients only the first images of a split (BY_GRADIENTS) have it.
-    The free captions are those of the widest beam. For a file that `captioning.protocols.score_predictions` has read: that says what is damaged.
+    The free captions are those of the main beam. For a file that `captioning.protocols.score_predictions` has read: that says what is damaged.
     """
     with gzip.open(predictions, "rt", encoding="utf-8", newline="\n") as file:
         header, *lines = [json.loads(line) for line in file]
@@ -263,4 +264,4 @@ def score_saved(predictions: str | Path, split: str, draws: int = DRAWS) -> dict
     entries = {line["id"]: line["pointing"] for line in lines if "pointing" in line}
     if not entries:
         return None
-    return {captions: score_pointing(entries, captions, split, max(header["beams"]), draws) for captions in CAPTIONS}
+    return {captions: score_pointing(entries, captions, split, int(main_beam_of(header["beams"])), draws) for captions in CAPTIONS}

@@ -24,6 +24,7 @@ import numpy as np
 
 from captioning import bleu, coco_metrics
 from captioning.bad_input import BadInput
+from captioning.config import main_beam_of
 from captioning.java import JavaUnavailable, find_java
 from captioning.meteor import meteor_score, shared_meteor
 from captioning.ngrams import Corpus, count_corpus
@@ -234,7 +235,7 @@ def score_predictions(
     """All protocols of one run's saved predictions on one split: {"published": SCORES, "free": {beam: SCORES}, "coco": {beam: SCORES}}.
 
     predictions: captions/<run_id>.jsonl.gz; its first line names the references file beside it (results/README.md). coco_beams: default the
-    widest. `decoding`: fields of the signature that the first line's "decoding" does not give. SCORES is `Scored.to_json`. Raises BadInput.
+    main one. `decoding`: fields of the signature that the first line's "decoding" does not give. SCORES is `Scored.to_json`. Raises BadInput.
     """
     return {
         protocol: scored.to_json(draws) if isinstance(scored, Scored) else {beam: one.to_json(draws) for beam, one in scored.items()}
@@ -245,11 +246,11 @@ def score_predictions(
 def measure_predictions(predictions: str | Path, split: str, coco_beams: Collection[int] | None = None, **decoding) -> dict:
     """As `score_predictions`, with a `Scored` in place of each SCORES object: what paired comparisons of runs need."""
     saved = read_predictions(predictions, split, **decoding)
-    widest = [str(beam) for beam in coco_beams] if coco_beams is not None else sorted(saved.said, key=int)[-1:]
+    wanted = [main_beam_of(saved.said)] if coco_beams is None else [str(beam) for beam in coco_beams]
     return {
         "published": saved.score_published(),
         "free": {beam: saved.score_free(beam) for beam in saved.said},
-        "coco": {beam: score_coco(saved.said[beam], saved.raw, **saved.fields | {"specials": "dropped", "beam": beam}) for beam in widest},
+        "coco": {beam: score_coco(saved.said[beam], saved.raw, **saved.fields | {"specials": "dropped", "beam": beam}) for beam in wanted},
     }
 
 

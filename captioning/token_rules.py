@@ -8,6 +8,7 @@ Each rule is one that published captioners' code was scored by, knowingly or not
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from captioning.config import main_beam_of
 from captioning.protocols import Saved, Scored, read_predictions, score_coco, score_free
 from captioning.statistics import DRAWS
 
@@ -36,24 +37,24 @@ def _forced(saved: Saved) -> list[tuple[str, None, Scored]]:
 
 def _free(saved: Saved) -> list[tuple[str, str, Scored]]:
     beams = sorted(saved.said, key=int)
-    widest = beams[-1]
-    words, fields = saved.words(widest), {**saved.fields, "specials": "dropped", "beam": widest}
+    main = main_beam_of(beams)
+    words, fields = saved.words(main), {**saved.fields, "specials": "dropped", "beam": main}
     if str(fields.get("stop")).startswith("sample"):
-        best, rows = "free, drawn", [("free, drawn", widest, saved.score_free(widest))]
+        best, rows = "free, drawn", [("free, drawn", main, saved.score_free(main))]
     else:
-        best = f"free, beam {widest}"
+        best = f"free, beam {main}"
         rows = [(f"free, beam {beam}" if beam != "1" else "free, greedy", beam, saved.score_free(beam)) for beam in beams]
     with_end = {i: f"{text} {END}".lstrip() for i, text in words.items()}
     ended = {i: [f"{caption} {END}" for caption in captions] for i, captions in saved.tokens.items()}
-    rows.append((f"{best}, <end> kept on both sides", widest, score_free(with_end, ended, **fields | {"specials": "end-kept"})))
+    rows.append((f"{best}, <end> kept on both sides", main, score_free(with_end, ended, **fields | {"specials": "end-kept"})))
     if saved.vocabulary:
         own = _with_unknown(saved)
         rule = f"{best}, <unk> kept and rare words of the references made <unk>"
-        rows.append((rule, widest, score_free(saved.texts[widest], own, **fields | {"specials": "unk-matches"})))
+        rows.append((rule, main, score_free(saved.texts[main], own, **fields | {"specials": "unk-matches"})))
     one = {i: captions[:1] for i, captions in saved.tokens.items()}
-    rows.append((f"{best}, the first reference only", widest, score_free(words, one, **fields)))
-    ptb = score_coco(saved.said[widest], saved.raw, metrics=("BLEU",), **fields)
-    return [*rows, (f"{best}, PTB tokens (coco-caption)", widest, ptb)]
+    rows.append((f"{best}, the first reference only", main, score_free(words, one, **fields)))
+    ptb = score_coco(saved.said[main], saved.raw, metrics=("BLEU",), **fields)
+    return [*rows, (f"{best}, PTB tokens (coco-caption)", main, ptb)]
 
 
 def _with_unknown(saved: Saved) -> Mapping[str, Sequence[str]]:

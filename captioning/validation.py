@@ -12,7 +12,7 @@ import torch
 from captioning.bad_input import BadInput
 from captioning.batches import CaptionIds
 from captioning.bleu import nltk_bleu, nltk_rows
-from captioning.config import Decode
+from captioning.config import Decode, main_beam_of
 from captioning.decoding import Hypothesis, search, seeded
 from captioning.ngrams import count_corpus
 from captioning.vocabulary import END, Vocabulary
@@ -47,7 +47,7 @@ def predict(
 ) -> Iterable[Predicted]:
     """For each image, in order, what the model says of it; it is read and encoded once for all. Only in eval mode.
 
-    vocabulary: Vocabulary or Subwords. attend: the captions of the widest beam come with their attention.
+    vocabulary: Vocabulary or Subwords. attend: the captions of the main beam come with their attention.
     """
     rows_of: dict[int, list[int]] = {}
     for row, image in enumerate(captions.image.tolist()):
@@ -62,8 +62,8 @@ def _predict(model, captions, inputs, images, decodes, vocabulary, device, atten
     try:
         with seeded(images[0], device):  # a killed run goes on at any group of images
             regions = model.encode(inputs.get(np.asarray(images)).to(device))
-            widest = max(decode.beam for decode in decodes)
-            free = [search(model.decoder, regions, decode, attend=attend and decode.beam == widest) for decode in decodes]
+            main = int(main_beam_of(decode.beam for decode in decodes))
+            free = [search(model.decoder, regions, decode, attend=attend and decode.beam == main) for decode in decodes]
             batch = captions.collate(np.concatenate([rows_of[i] for i in images]))
             # The batch holds its images in ascending order.
             places = torch.from_numpy(np.argsort(np.asarray(images), kind="stable")).to(device)

@@ -33,6 +33,7 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
 from captioning.bleu import nltk_bleu, nltk_rows
 from captioning.coco_metrics import cider, rouge_l
+from captioning.config import main_beam_of
 from captioning.errors import KINDS, analyse
 from captioning.ngrams import Corpus, NgramCounts, count_corpus
 from captioning.protocols import SPECIALS, words_of
@@ -153,7 +154,7 @@ def _note_of(run: dict, beam: str, main: str) -> str:
 
 
 def _read_said(path: Path, split: str, beam: str, ids: Sequence[str]) -> Said:
-    """One run's captions of the images `ids`, at the widest beam where it was never decoded at `beam`."""
+    """One run's captions of the images `ids`, at its main beam where it was never decoded at `beam`."""
     try:
         lines = {line["id"]: line["free"] for line in _read_lines(path, split)}
         if lines.keys() != set(ids):
@@ -161,7 +162,7 @@ def _read_said(path: Path, split: str, beam: str, ids: Sequence[str]) -> Said:
                 f"{path.name} has {len(lines)} images of split {split!r}, its references have {len(ids)}; run again to remake both"
             )
         there = lines[ids[0]]
-        beam = beam if beam in there else max(there, key=int)
+        beam = beam if beam in there else main_beam_of(there)
         free = [lines[i][beam] for i in ids]
         texts = [entry["text"] for entry in free]
         bare = [" ".join(word for word in text.split() if word not in SPECIALS) for text in texts]

@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from captioning.config import main_beam_of
 from captioning.weight_tags import pretraining
 from reports.beside import Beside
 from reports.tables import SPLITS, Column, Link, Missing, Table, Value, minus_sign
@@ -48,19 +49,15 @@ def scores_of(record: dict, split: str, protocol: str, beam: str | None) -> dict
 
 
 def main_beam(records: list[dict]) -> str:
-    """5, the paper's neighbourhood's habit, where any run has it; else the widest there is."""
+    """Of all runs together."""
     beams = {beam for record in records for split in record["scores"].values() for beam in split.get("free", {})}
-    return "5" if "5" in beams or not beams else _widest(beams)
-
-
-def _widest(beams: Iterable[str]) -> str:
-    return max(beams, key=lambda beam: (len(beam), beam))
+    return main_beam_of(beams or "5")
 
 
 def nearest_beam(record: dict, split: str, protocol: str, beam: str | None) -> str | None:
-    """The column's beam, or the row's widest where it was never decoded at that; None for `published`."""
+    """The column's beam, or the row's main one where it was never decoded at that; None for `published`."""
     there = record["scores"].get(split, {}).get(protocol, {})
-    return beam if beam is None or beam in there or not there else _widest(there)
+    return beam if beam is None or beam in there or not there else main_beam_of(there)
 
 
 def table_cell(record: dict, split: str, protocol: str, beam: str | None, metric: str) -> Value | Missing:
@@ -179,12 +176,13 @@ def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
     beams = sorted({beam for record in finished for beam in record["scores"].get("val", {}).get("free", {})}, key=int)
     if not finished or not beams:
         return None
+    main = main_beam_of(beams)
     n = {found["n_images"] for record in finished if (found := scores_of(record, "val", "published", None))}
     size = f"Validation, n = {n.pop():,} images" if len(n) == 1 else "Validation, number of images differs by row"
     columns = [Column("Model", numeric=False), Column("BLEU-4, forced (published)", size)]
     columns += [Column(f"BLEU-4, free, beam {beam}", size) for beam in beams]
     columns += [
-        Column(f"Free, beam {beams[-1]}, minus forced", size),
+        Column(f"Free, beam {main}, minus forced", size),
         Column("Top-5, %, forced", size),
         Column("Cross-entropy, nats/word, forced", size),
     ]
@@ -195,9 +193,9 @@ def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
             continue
         forced = score_cell(record, "val", "published", None, "BLEU-4")
         free = [score_cell(record, "val", "free", beam, "BLEU-4") for beam in beams]
-        difference = Missing("one of the two has no value")
-        if isinstance(forced, Value) and isinstance(free[-1], Value):
-            difference = Value(free[-1].value - forced.value, minus_sign(f"{free[-1].value - forced.value:+.2f}"))
+        difference, own = Missing("one of the two has no value"), free[beams.index(main)]
+        if isinstance(forced, Value) and isinstance(own, Value):
+            difference = Value(own.value - forced.value, minus_sign(f"{own.value - forced.value:+.2f}"))
         last = [score_cell(record, "val", "published", None, metric) for metric in ("top-5", "cross-entropy")]
         body.append([heading(record), forced, *free, difference, *last])
     remark = "One checkpoint a row: the same model gets another BLEU-4 by whose words it is fed while it is scored."

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from captioning.bad_input import BadInput
-from captioning.config import RunConfig
+from captioning.config import RunConfig, main_beam_of
 from captioning.presets import SWITCHES, switched
 from captioning.systems import SYSTEMS, system_config
 
@@ -58,3 +58,8 @@ def test_a_named_language_model_has_its_own_sizes(system):
     small = dataclasses.replace(config, language_model="", layers=3, heads=4, width=256)
     assert (small.layers, small.heads, small.width) == (3, 4, 256)
     assert RunConfig(system=system, features=config.features, language_model="a/model").language_model == "a/model"
+
+
+def test_the_main_beam():
+    assert main_beam_of((1, 3, 5)) == main_beam_of(["7", "5", "10"]) == "5"
+    assert main_beam_of({"9": {}, "10": {}}) == "10" and main_beam_of(iter([1])) == "1"
