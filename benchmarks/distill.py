@@ -6,8 +6,9 @@
 The student is a timm ConvNeXt at random weights. Each training photo is cut into a few fixed views (the whole, then random crops, some mirrored); every teacher's
 regions of every view, pooled to 7x7 and standardised channel by channel (of more than --channels the first principal ones), are computed once and kept in
 the cache. The student sees a view with other colours and, through a linear layer for each teacher that is thrown away afterwards, says those regions
-(mean squared error). Small pictures first, the last share of the steps at the full 224 px. Beside it F.json, the card: teachers with hashes, the share of
-the teachers' variance foretold on validation photos, settings, minutes. Killed, the same command goes on at its last epoch.
+(mean squared error). Small pictures first, the last share of the steps at the full 224 px. --init goes on from an earlier student, with other teachers or views.
+Beside it F.json, the card: teachers with hashes, the share of the teachers' variance foretold on validation photos, settings, minutes. Killed, the same
+command goes on at its last epoch.
 
 The weights are then an encoder like any other: train.py --encoder convnext_femto.own --weights F.safetensors --tune-from 0
 """
@@ -30,6 +31,7 @@ import numpy as np  # noqa: E402
 
 from captioning.atomic import atomic_write  # noqa: E402
 from captioning.bad_input import BadInput, at_least, run_command  # noqa: E402
+from captioning.fingerprint import file_sha256  # noqa: E402
 
 TEACHERS = ("deit_tiny_patch16_224.fb_in1k", "mobilenetv2_100.ra_in1k")
 SIDE, GRID = 224, 7
@@ -52,6 +54,16 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--full-share", type=float, default=0.2, help="share of the epochs at 224 px, the last ones (default 0.2)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument(
+        "--mixup",
+        type=float,
+        default=0.0,
+        help="pictures and regions mixed in pairs by Beta(A, A) (arXiv:1710.09412); 0: none",
+        metavar="A",
+    )
+    parser.add_argument(
+        "--init", type=Path, metavar="F.safetensors", help="the student begins as this one, made by this program, in place of at random"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,11 +73,13 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    at_least(options, views=1, epochs=1, batch_size=1, channels=1, small=32)
+    at_least(options, views=1, epochs=1, batch_size=1, channels=1, small=32, mixup=0.0)
     if options.out.suffix != ".safetensors":
         raise BadInput(f"--out {options.out}: give a .safetensors file")
     if options.out.exists():
         raise BadInput(f"--out {options.out}: is there already; remove it, or choose another")
+    if options.init and not options.init.with_suffix(".json").is_file():
+        raise BadInput(f"--init {options.init}: no card {options.init.with_suffix('.json').name} beside it; give what this program made")
     if not 0 < options.lr < 1 or not 0 <= options.full_share <= 1:
         raise BadInput("--lr and --full-share: give a rate above 0 and below 1, a share from 0 to 1")
     import torch
@@ -136,11 +150,13 @@ class Teacher:
         from models import build_encoder
 
         self.source = locate(name, True, options.weights)
-        encoder = build_encoder(RunConfig(encoder=name, grid=GRID), source=self.source).to(device).eval()
+        encoder = build_encoder(RunConfig(encoder=name, grid=GRID), source=self.source).to(device, memory_format=torch.channels_last).eval()
 
         @torch.inference_mode()
         def say(pictures: np.ndarray) -> torch.Tensor:
-            return encoder(encoder.scale(torch.from_numpy(pictures).to(device))).float().cpu()  # (n, 49, D)
+            x = encoder.scale(torch.from_numpy(pictures).to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                return encoder(x).float().cpu()  # (n, 49, D)
 
         chosen = np.random.default_rng(options.seed).permutation(training)[:SAMPLE].tolist()
         sample = torch.cat([say(_views(pixels, options.seed, part, [0] * len(part), SIDE)) for part in _parts(chosen)])
@@ -157,6 +173,7 @@ class Teacher:
             CROP_AREA,
             CROP_RATIO,
             SAMPLE,
+            options.precision,
         ]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
@@ -209,6 +226,8 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
 
     torch.manual_seed(options.seed)
     trunk, heads = build_student(options.student, teachers)
+    if options.init:
+        _begin_as(trunk, options.init)
     trunk, heads = trunk.to(device, memory_format=torch.channels_last), heads.to(device)
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     parameters = [*trunk.named_parameters(), *heads.named_parameters()]
@@ -220,10 +239,10 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
     identity = _identity(options, data, teachers)
     first, curve, spent = _resume(options, identity, trunk, heads, adam)
 
-    def say(pictures: np.ndarray, colours=None):
+    def say(pictures: np.ndarray, colours=None, mixed=lambda x: x):
         """uint8 (n,S,S,3) -> a teacher's regions each, (n,R,C)."""
         x = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
-        x = x if colours is None else recolour(x, colours)
+        x = mixed(x if colours is None else recolour(x, colours))
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             regions = trunk.forward_features((x - mean) / std).permute(0, 2, 3, 1)  # (n, h, w, D)
             return [head(regions).float().flatten(1, 2) for head in heads.values()]
@@ -241,9 +260,11 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
             for group in adam.param_groups:
                 group["lr"] = rate
             pictures = _views(pixels, options.seed, [training[r] for r in rows], views[rows], side)
-            said = say(pictures, random.uniform(1 - COLOUR, 1 + COLOUR, (len(rows), 3)))
-            wanted = [torch.from_numpy(t.targets[rows, views[rows]]).to(device) for t in teachers]
-            losses = torch.stack([((s - pool(w.float(), s.shape[1])) ** 2).mean() for s, w in zip(said, wanted, strict=True)])
+            colours = random.uniform(1 - COLOUR, 1 + COLOUR, (len(rows), 3))
+            mixed = mixing(random, len(rows), options.mixup)
+            said = say(pictures, colours, mixed)
+            wanted = [torch.from_numpy(t.targets[rows, views[rows]]).to(device).float() for t in teachers]
+            losses = torch.stack([((s - pool(mixed(w), s.shape[1])) ** 2).mean() for s, w in zip(said, wanted, strict=True)])
             adam.zero_grad(set_to_none=True)
             losses.sum().backward()
             torch.nn.utils.clip_grad_norm_([p for _, p in parameters], 1.0)
@@ -268,6 +289,21 @@ def recolour(x, factors):
     x = (x - x.mean((1, 2, 3), keepdim=True)) * c + x.mean((1, 2, 3), keepdim=True)
     grey = x.mean(1, keepdim=True)
     return ((x - grey) * s + grey).clamp(0, 1)
+
+
+def mixing(random: np.random.Generator, count: int, alpha: float):
+    """x (count,...) -> each row mixed with another, the same rows in the same shares whatever x is."""
+    import torch
+
+    if not alpha:
+        return lambda x: x
+    share, other = random.beta(alpha, alpha, count), torch.from_numpy(random.permutation(count))
+
+    def mixed(x):
+        own = torch.from_numpy(share).to(x).view(-1, *[1] * (x.ndim - 1))
+        return own * x + (1 - own) * x[other.to(x.device)]
+
+    return mixed
 
 
 def pool(targets, regions: int):
@@ -310,11 +346,23 @@ def _foretold(say, trunk, pixels, held_out: list[int], teachers: list[Teacher], 
 
 def _identity(options, data, teachers: list[Teacher]) -> str:
     """What a state must have been made with to be gone on from."""
-    return json.dumps([_settings(options), data.fingerprint, [t.source.weights_sha256 for t in teachers]])
+    begun = [file_sha256(options.init)] if options.init else []
+    return json.dumps([_settings(options), data.fingerprint, [t.source.weights_sha256 for t in teachers], *begun])
 
 
 def _settings(options) -> dict:
-    return {name: value for name, value in vars(options).items() if name not in ("data", "out", "weights", "device", "threads")}
+    places = ("data", "out", "weights", "device", "threads", "init")
+    return {name: value for name, value in vars(options).items() if name not in places}
+
+
+def _begin_as(trunk, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        trunk.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise BadInput(f"--init {path}: not weights of this student ({str(error).splitlines()[0]})") from None
 
 
 def _state_path(options) -> Path:
@@ -345,13 +393,18 @@ def _resume(options, identity: str, trunk, heads, adam) -> tuple[int, list[dict]
     return state["epoch"], state["curve"], state["spent"]
 
 
+def _card_of(path: Path) -> dict:
+    """An earlier student's card, without its curve."""
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return {name: value for name, value in card.items() if name != "curve"} | {"sha256": file_sha256(path)}
+
+
 def _write(options, data, trunk, teachers: list[Teacher], curve: list[dict], spent: float) -> None:
     """The weights (fp16) and their card; the state goes, for there is nothing to go on from."""
     import torch
     from safetensors.torch import save
 
     from benchmarks.one_run import device_name
-    from captioning.fingerprint import file_sha256
 
     tensors = {name: tensor.detach().cpu().contiguous().half() for name, tensor in trunk.state_dict().items()}
     with atomic_write(options.out, "wb") as file:
@@ -360,7 +413,8 @@ def _write(options, data, trunk, teachers: list[Teacher], curve: list[dict], spe
         "schema": 1, "student": options.student, "sha256": file_sha256(options.out), "parameters": sum(t.numel() for t in tensors.values()),
         "teachers": [{"name": t.source.name, "sha256": t.source.weights_sha256, "channels": t.channels} for t in teachers],
         "data": {"name": data.name, "fingerprint": data.fingerprint, "photos": sum(e.split == "train" for e in data.examples)},
-        "settings": _settings(options), "foretold": curve[-1]["foretold"], "curve": curve, "minutes": round(spent / 60, 1),
+        "settings": _settings(options), "init": _card_of(options.init) if options.init else None,
+        "foretold": curve[-1]["foretold"], "curve": curve, "minutes": round(spent / 60, 1),
         "device": device_name(next(trunk.parameters()).device), "threads": torch.get_num_threads(), "torch": torch.__version__,
         "python": platform.python_version(),
     }  # fmt: skip

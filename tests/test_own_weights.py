@@ -71,6 +71,31 @@ def test_a_smaller_grid_is_foretold_as_means():
     assert distill.pool(targets, 1).item() == pytest.approx(24)
 
 
+def test_pictures_and_regions_are_mixed_alike():
+    mixed = distill.mixing(np.random.default_rng(0), 6, 0.4)
+    x = torch.randn(6, 3, 4)
+    y = mixed(x)
+    assert torch.allclose(mixed(2 * x + 1), 2 * y + 1, atol=1e-5) and not torch.allclose(y, x, atol=0.01)
+    for k in range(6):  # each row is one of x's and its own, in one share
+        pairs = [torch.stack([x[k].flatten(), x[j].flatten()], 1) for j in range(6) if j != k]
+        shares = [torch.linalg.lstsq(pair, y[k].flatten()).solution for pair in pairs]
+        misses = [float((pair @ share - y[k].flatten()).norm()) for pair, share in zip(pairs, shares, strict=True)]
+        share = shares[int(np.argmin(misses))]
+        assert min(misses) < 1e-4 and share.sum() == pytest.approx(1, abs=1e-3) and (share > -1e-4).all()
+    assert distill.mixing(np.random.default_rng(0), 6, 0.0)(x) is x
+
+
+def test_only_what_this_program_made_is_gone_on_from(tmp_path, monkeypatch):
+    data, weights = make_photos(tmp_path / "data"), tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(1)}, weights)
+    line = ["distill.py", "--data", str(data), "--out", str(tmp_path / "out.safetensors"), "--init", str(weights), "--weights", "none"]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(BadInput, match="no card w.json beside it"):
+        distill.main()
+    with pytest.raises(BadInput, match="not weights of this student"):
+        distill._begin_as(timm.create_model("convnext_zepto_rms"), weights)
+
+
 def test_colours_change_and_ones_change_nothing():
     x = torch.rand(2, 3, 8, 8)
     assert torch.allclose(distill.recolour(x, np.ones((2, 3))), x, atol=1e-6)
@@ -130,6 +155,15 @@ def test_distilled_killed_and_gone_on_with(tmp_path, monkeypatch):
     card = json.loads(whole.with_suffix(".json").read_text())
     assert len(card["curve"]) == 2 and card["teachers"][0]["channels"] == 16 and not whole.with_suffix(".state.pt").exists()
     assert locate("convnext_zepto_rms.own", True, str(whole)).weights_sha256 == card["sha256"]
+    line += ["--init", str(whole), "--mixup", "0.2"]
+    run(tmp_path / "further.safetensors")
+    further = json.loads((tmp_path / "further.json").read_text())
+    assert further["init"] == {name: value for name, value in card.items() if name != "curve"}
+    line += ["--lr", "1e-9"]
+    run(tmp_path / "same.safetensors")
+    begun, ended = load_file(whole), load_file(tmp_path / "same.safetensors")
+    assert begun.keys() == ended.keys() and all(torch.allclose(begun[name], ended[name], atol=1e-3) for name in begun)
+    del line[-6:]
     with pytest.raises(BadInput, match="is there already"):
         run(whole)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
