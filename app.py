@@ -130,12 +130,12 @@ def choose_settings(offered: list[Offer]) -> tuple[list[Offer], Decode]:
         )
         longest = st.slider("Longest caption, in tokens", 3, 50, 50, help="A captioner that has fewer positions stops earlier.")
         if not sample:
-            return chosen, Decode(beam=beam, max_words=longest)
+            return chosen, Decode(beam=beam, max_words=longest, ban_unk=True)
         temperature = st.slider("Temperature", 0.1, 2.0, 1.0, 0.1, help="Below 1 the likely words gain, above 1 the unlikely ones.")
         top_p = st.slider("Top p", 0.05, 1.0, 0.9, 0.05, help="Only the likeliest words that hold this share of the probability.")
         top_k = st.slider("Top k", 0, 100, 0, help="Only the k likeliest words; 0 is off.")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help="The same seed draws the same words.")
-        return chosen, Decode(beam, longest, sample=True, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+        return chosen, Decode(beam, longest, ban_unk=True, sample=True, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
 
 
 def choose_photos(offer: Offer) -> list[Upload]:
@@ -219,7 +219,7 @@ class Questions:
 
     def decode_of(self, offer: Offer) -> Decode:
         """Words are drawn only where a language model writes them."""
-        return self.decode if offer.samples else Decode(beam=self.decode.beam, max_words=self.decode.max_words)
+        return self.decode if offer.samples else Decode(beam=self.decode.beam, max_words=self.decode.max_words, ban_unk=True)
 
     def ask(self, question: Callable, uploads: list[Upload]) -> list[dict]:
         """What `say` or `answer` (the question) gives, a dictionary by the photos' digests for each checkpoint; all hold the same photos.

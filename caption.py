@@ -70,7 +70,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     search.add_argument("--max-words", type=int, help=f"longest caption (default {Decode.max_words}, or what the model can say)")
     search.add_argument("--length-penalty", type=float, default=0.0, help="divide scores by length to this power (default 0: not at all)")
     search.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no n-gram of N words twice (default 0: off)")
-    search.add_argument("--ban-unk", action="store_true", help="never say <unk>")
+    search.add_argument(
+        "--allow-unk", action="store_true", help="say <unk> for a word that it does not know, as in the captions that are scored"
+    )
 
     draw = parser.add_argument_group("drawing words in place of a search")
     draw.add_argument("--sample", action="store_true", help="draw each word by its probability")
@@ -113,7 +115,7 @@ def wanted_decode(options: argparse.Namespace) -> Decode:
         max_words=Decode.max_words if options.max_words is None else options.max_words,
         length_penalty=options.length_penalty,
         no_repeat_ngram=options.no_repeat_ngram,
-        ban_unk=options.ban_unk,
+        ban_unk=not options.allow_unk,
         sample=options.sample,
         seed=options.seed,
         **drawing,

@@ -3,9 +3,10 @@
     python benchmarks/photos.py --captioner checkpoints/flickr8k-convnext --photos free=DIR coco_mini=DIR --references coco_mini=captions.json
     python benchmarks/photos.py --captioner ... --photos ... --open          # lists what nobody has judged yet
 
-Captions every photo at beam 5 and keeps captions and judgements in --to (default results/evidence/flickr8k/photos.json), never a photo. To judge, write
-"right", "partly" or "wrong" as a caption's "judged" there, looking at the photo, and in "why" what is wrong; called again, a judgement stays as long as the caption
-does, and captioners that are not named stay as they are. A set with references is scored too (protocol coco). reports/build.py makes photos.md of it.
+Captions every photo as caption.py does (beam 5, no <unk>) and keeps captions and judgements in --to (default results/evidence/flickr8k/photos.json), never
+a photo. To judge, write "right", "partly" or "wrong" as a caption's "judged" there, looking at the photo, and in "why" what is wrong; called again, a judgement
+stays as long as the caption does, and captioners that are not named stay as they are. A set with references is scored too (protocol coco). reports/build.py
+makes photos.md of it.
 
 right: what it says is there, and it is what the photo is about. partly: some of it is true of the photo, some is not. wrong: the main thing is not there.
 """
@@ -85,7 +86,7 @@ def caption_all(folder: Path, places: dict[str, str], weights: str) -> tuple[dic
     from captioning.fingerprint import file_sha256
     from captioning.photo_list import find_photos
 
-    captioner, decode = load_captioner(folder, "cpu", weights), Decode(BEAM)
+    captioner, decode = load_captioner(folder, "cpu", weights), Decode(BEAM, ban_unk=True)
     stated = captioner.description
     about = {
         "name": folder.name, "run_id": stated["run_id"], "model": stated["model_sha256"][:HASH_DIGITS], "trained_on": stated["data"]["name"],

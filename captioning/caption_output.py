@@ -232,13 +232,14 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def describe_decode(decode: Decode, locations: str = "") -> str:
-    """How captions were searched, in a few words: the beam, or that they are drawn, and whatever does not stand at its default."""
+    """How captions were searched, in a few words: the beam, or that they are drawn, and whatever does not stand at caption.py's default."""
     said = ["sample" if decode.sample else f"beam {decode.beam}"]
     said += [
         f"{name.replace('_', '-')} {value}"
         for name, value in vars(decode).items()
-        if name not in ("beam", "sample") and value != getattr(Decode, name)
+        if name not in ("beam", "sample", "ban_unk") and value != getattr(Decode, name)
     ]
+    said += [] if decode.ban_unk else ["unk allowed"]
     return ", ".join([*said, *([f"locations {locations}"] if locations else [])])
 
 

@@ -57,7 +57,7 @@ class Captioner:
     def caption(self, images: "Sequence[Photo]", decode: Decode | None = None, attend: bool = False) -> list[Caption]:
         """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode.
 
-        decode: None is `Decode()`, with shorter captions where the decoder has no more positions. attend: with a map a word, of attention or,
+        decode: None is `Decode()` without <unk>, with shorter captions where the decoder has no more positions. attend: with a map a word, of attention or,
         where the system's image tokens have no place, of gradients (`map_kind` says which). Raises BadInput: a picture that is none, a search that
         this model can't do.
         """
@@ -76,7 +76,7 @@ class Captioner:
         pixels = [torch.from_numpy(self.prepare(image)) for image in images]
         if not pixels:
             return []
-        pixels, decode = torch.stack(pixels).to(self.device), decode or Decode(max_words=self.most_words())
+        pixels, decode = torch.stack(pixels).to(self.device), decode or Decode(max_words=self.most_words(), ban_unk=True)
         with torch.inference_mode():
             regions = self.model.encode(pixels)
         by_gradient = attend and self.map_kind == "gradient"

@@ -24,7 +24,7 @@ from captioning.config import Decode, RunConfig
 from captioning.data import load_data
 from captioning.inputs import open_inputs
 from captioning.validation import predict
-from captioning.vocabulary import END, START
+from captioning.vocabulary import END, START, UNK
 from tests.tiny import SETTINGS, make_data
 from train import Where, train
 
@@ -78,6 +78,22 @@ def test_one_photo_prints_its_caption_alone(call, photos):
     status, out, err = call("--img", photos[0], "--beam", 5)
     assert status == 0 and out.count("\n") == 1 and out.split() and photos[0].name not in out
     assert err.startswith("checkpoint: ") and "trained on tiny" in err and err.count("\n") == 1
+
+
+def test_what_it_does_not_know_it_does_not_say(call, captioner, photos):
+    """A model that would say <unk> first of all; the captions that are scored may say it, those that people read do not."""
+    bias = captioner.model.decoder.project.bias
+    with torch.no_grad():
+        bias[UNK] += 4
+    try:
+        assert "<unk>" in call("--img", photos[0], "--allow-unk")[1]
+        said = call("--img", photos[0])[1]
+        assert said.split() and "<unk>" not in said
+        assert captioner.caption([photos[0]])[0].text == said.strip()
+        assert "unk allowed" in call("--img", photos[0], "--allow-unk", "--json")[1]
+    finally:
+        with torch.no_grad():
+            bias[UNK] -= 4
 
 
 def test_files_folder_and_pattern_say_the_same(call, photos):

@@ -213,7 +213,7 @@ def test_typed_references_are_scored_as_nltk_does():
 
 
 def test_captions_download_in_layouts_that_others_read(tmp_path):
-    rows = [Row(name, Caption(text, -1.5, text.split()), "row · data", "0123456789ab", Decode(beam=3)) for name, text in
+    rows = [Row(name, Caption(text, -1.5, text.split()), "row · data", "0123456789ab", Decode(beam=3, ban_unk=True)) for name, text in
             [("a,b.png", 'he said "hi"'), ("image.jpg", "a dog"), ("image.jpg", "a cat"), ("image.png", "")]]  # fmt: skip
     table = list(csv.DictReader(io.StringIO(to_csv(rows).decode(), newline="")))
     columns = ("image", "caption", "score", "checkpoint", "model", "decode")
