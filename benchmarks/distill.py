@@ -78,8 +78,7 @@ def main() -> int:
         raise BadInput(f"--out {options.out}: give a .safetensors file")
     if options.out.exists():
         raise BadInput(f"--out {options.out}: is there already; remove it, or choose another")
-    if options.init and not options.init.with_suffix(".json").is_file():
-        raise BadInput(f"--init {options.init}: no card {options.init.with_suffix('.json').name} beside it; give what this program made")
+    earlier = _card_of(options.init) if options.init else None
     if not 0 < options.lr < 1 or not 0 <= options.full_share <= 1:
         raise BadInput("--lr and --full-share: give a rate above 0 and below 1, a share from 0 to 1")
     import torch
@@ -99,8 +98,10 @@ def main() -> int:
     if not training or not held_out:
         raise BadInput(f"{options.data}: {len(training)} training and {len(held_out)} validation photos; both are needed")
     pixels = _pixels(data)
+    if options.init:  # what is wrong with it is said before the teachers' hours
+        _begin_as(build_student(options.student, [])[0], options.init)
     teachers = [Teacher(name, options, data, pixels, training, held_out, device) for name in options.teachers]
-    train(options, data, pixels, training, held_out, teachers, device)
+    train(options, earlier, data, pixels, training, held_out, teachers, device)
     return 0
 
 
@@ -219,7 +220,7 @@ def build_student(name: str, teachers: list[Teacher]):
     return trunk, nn.ModuleDict({f"teacher{k}": nn.Sequential(nn.LayerNorm(D), nn.Linear(D, t.channels)) for k, t in enumerate(teachers)})
 
 
-def train(options, data, pixels, training: list[int], held_out: list[int], teachers: list[Teacher], device) -> None:
+def train(options, earlier: dict | None, data, pixels, training: list[int], held_out: list[int], teachers: list[Teacher], device) -> None:
     import torch
 
     from captioning.trunks import IMAGENET_MEAN, IMAGENET_STD
@@ -277,7 +278,7 @@ def train(options, data, pixels, training: list[int], held_out: list[int], teach
         )
         print(json.dumps(curve[-1]), flush=True)
         _save_state(options, identity, trunk, heads, adam, epoch + 1, curve, spent)
-    _write(options, data, trunk, teachers, curve, spent)
+    _write(options, earlier, data, trunk, teachers, curve, spent)
 
 
 def recolour(x, factors):
@@ -394,12 +395,19 @@ def _resume(options, identity: str, trunk, heads, adam) -> tuple[int, list[dict]
 
 
 def _card_of(path: Path) -> dict:
-    """An earlier student's card, without its curve."""
-    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return {name: value for name, value in card.items() if name != "curve"} | {"sha256": file_sha256(path)}
+    """An earlier student's card, without its curve. Raises BadInput where it is not the card of those weights."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if card["sha256"] != file_sha256(path):
+            raise ValueError("the card beside it is of other weights")
+        return {name: value for name, value in card.items() if name != "curve"}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"--init {path}: not what this program made, weights and their card {path.stem}.json beside them ({error})"
+        ) from None
 
 
-def _write(options, data, trunk, teachers: list[Teacher], curve: list[dict], spent: float) -> None:
+def _write(options, earlier: dict | None, data, trunk, teachers: list[Teacher], curve: list[dict], spent: float) -> None:
     """The weights (fp16) and their card; the state goes, for there is nothing to go on from."""
     import torch
     from safetensors.torch import save
@@ -413,7 +421,7 @@ def _write(options, data, trunk, teachers: list[Teacher], curve: list[dict], spe
         "schema": 1, "student": options.student, "sha256": file_sha256(options.out), "parameters": sum(t.numel() for t in tensors.values()),
         "teachers": [{"name": t.source.name, "sha256": t.source.weights_sha256, "channels": t.channels} for t in teachers],
         "data": {"name": data.name, "fingerprint": data.fingerprint, "photos": sum(e.split == "train" for e in data.examples)},
-        "settings": _settings(options), "init": _card_of(options.init) if options.init else None,
+        "settings": _settings(options), "init": earlier,
         "foretold": curve[-1]["foretold"], "curve": curve, "minutes": round(spent / 60, 1),
         "device": device_name(next(trunk.parameters()).device), "threads": torch.get_num_threads(), "torch": torch.__version__,
         "python": platform.python_version(),

@@ -216,9 +216,9 @@ def decodes_of(config, vocabulary_size: int) -> list[Decode]:
     return [Decode(beam=min(beam, vocabulary_size), max_words=config.max_words) for beam in config.beams]
 
 
-def decoding_fields(config) -> dict:
-    """How captions are decoded for the record, as fields of the scores' signature."""
-    rule = decodes_of(config, max(config.beams))[0]
+def decoding_fields(config, rule: Decode | None = None) -> dict:
+    """How captions are decoded, as fields of the scores' signature. rule: None is the record's own way."""
+    rule = rule or decodes_of(config, max(config.beams))[0]
     ngram = rule.no_repeat_ngram or "none"
     select = "free-greedy-bleu4" if config.select == "free" else "published-bleu4"
     return {
@@ -271,6 +271,7 @@ def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
     path = place.folder / "attention" / f"{run.run_id}.npz"
     images = data.split("val")[:STRIPS]
     pictures = [captioner.prepare(data.open_image(i)) for i in images]
+    # As the scored captions are searched, <unk> and all.
     captions = captioner.caption(_as_images(pictures), Decode(max_words=run.config.max_words), attend=True)
     meta = [
         {"id": data.examples[i].image_id, "words": c.words, "references": list(data.examples[i].raw), "kind": captioner.map_kind}

@@ -8,7 +8,7 @@ a photo. To judge, write "right", "partly" or "wrong" as a caption's "judged" th
 stays as long as the caption does, and captioners that are not named stay as they are. A set with references is scored too (protocol coco). reports/build.py
 makes photos.md of it.
 
-right: what it says is there, and it is what the photo is about. partly: some of it is true of the photo, some is not. wrong: the main thing is not there.
+What right, partly and wrong mean: captioning/judged_photos.py.
 """
 
 import argparse
@@ -51,10 +51,10 @@ def main() -> int:
     before = read_photos(options.to) if options.to.exists() else {"captioners": [], "photos": [], "scores": []}
     found = {"schema": SCHEMA, "captioners": [], "photos": [], "scores": []}
     for folder in map(Path, options.captioner):
-        about, said = caption_all(folder, places, options.weights)
+        about, said, fields = caption_all(folder, places, options.weights)
         found["captioners"].append(about)
         found["photos"] += said
-        found["scores"] += [score(about["name"], name, said, Path(file)) for name, file in references.items()]
+        found["scores"] += [score(about["name"], name, said, Path(file), fields) for name, file in references.items()]
     keep_judgements(found, before)
     keep_others(found, before)
     with atomic_write(options.to) as file:
@@ -78,11 +78,12 @@ def _pairs(option: str, texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-def caption_all(folder: Path, places: dict[str, str], weights: str) -> tuple[dict, list[dict]]:
-    """(what the captioner is, its captions)."""
+def caption_all(folder: Path, places: dict[str, str], weights: str) -> tuple[dict, list[dict], dict]:
+    """(what the captioner is, its captions, how they were decoded as fields of a signature)."""
+    from benchmarks.one_run import decoding_fields
     from captioning import load_captioner
     from captioning.caption_output import HASH_DIGITS, describe_decode
-    from captioning.config import Decode
+    from captioning.config import Decode, RunConfig
     from captioning.fingerprint import file_sha256
     from captioning.photo_list import find_photos
 
@@ -102,10 +103,11 @@ def caption_all(folder: Path, places: dict[str, str], weights: str) -> tuple[dic
             for path, caption in zip(part, captioner.caption(part, decode), strict=True):
                 facts = {"captioner": folder.name, "set": name, "photo": path.name, "sha256": file_sha256(path)}
                 said.append(facts | {"caption": caption.text, "judged": None, "why": ""})
-    return about, said
+    config = RunConfig(**stated["config"] | {"beams": tuple(stated["config"]["beams"])})
+    return about, said, decoding_fields(config, decode) | {"max": decode.max_words, "specials": "dropped", "beam": str(BEAM)}
 
 
-def score(captioner: str, name: str, said: list[dict], file: Path) -> dict:
+def score(captioner: str, name: str, said: list[dict], file: Path, fields: dict) -> dict:
     """A SCORES object (results/README.md) of one captioner on one set, with `captioner` and `set`."""
     from captioning.caption_files import read_references
     from captioning.protocols import score_coco
@@ -116,7 +118,7 @@ def score(captioner: str, name: str, said: list[dict], file: Path) -> dict:
     if missing:
         raise BadInput(f"--references {name}={file}: says nothing of {missing[0]}")
     raw = {image: references.raw[image] for image in captions}
-    scored = score_coco(captions, raw, ("BLEU", "METEOR", "ROUGE-L", "CIDEr"), split=name, beam=str(BEAM))
+    scored = score_coco(captions, raw, ("BLEU", "METEOR", "ROUGE-L", "CIDEr"), split=name, **fields)
     return {"captioner": captioner, "set": name, **scored.to_json()}
 
 

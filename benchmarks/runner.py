@@ -21,6 +21,7 @@ from benchmarks.one_run import Place, record_failure
 from benchmarks.plan import Run, is_done
 from benchmarks.scorer import Scorer
 from captioning.bad_input import BadInput
+from captioning.config import main_beam_of
 from captioning.records import list_records
 
 TICK_SECONDS = 0.2
@@ -207,7 +208,7 @@ def headline(folder: Path, run: Run) -> str:
     """A finished run in a few words."""
     records = [r for r in list_records(folder / "runs")[0] if r["run_id"] == run.run_id]
     free = records[0]["scores"]["val"]["free"] if records else {}
-    beam = max(free, key=int, default="")
+    beam = main_beam_of(free) if free else ""
     value = free[beam]["scores"].get("BLEU-4") if beam else None
     return "" if value is None else f"BLEU-4 {value:.1f} (free, beam {beam}, validation)"
 

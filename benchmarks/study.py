@@ -64,7 +64,9 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="for all steps together (default: no limit)")
     parser.add_argument("--workers", type=int, default=0, help="runs side by side, as in run_all.py")
     parser.add_argument(
-        "--rehearse", action="store_true", help="each configuration with two steps on 64 photographs, scored on 8; keeps nothing"
+        "--rehearse",
+        action="store_true",
+        help="each configuration with an epoch of 64 photographs, mostly two steps, scored on 8; keeps nothing",
     )
     parser.add_argument("--list", action="store_true", help="the steps in order")
     options = parser.parse_args(line)
@@ -166,7 +168,7 @@ def rehearse(options: argparse.Namespace) -> int:
             command="python benchmarks/study.py --rehearse",
         )  # fmt: skip
         report = functools.partial(build_reports, results, Path(folder, "none"), Path(folder, "reports"))
-        failed = Runner(place, data, workers, gpus, 0, report).run_missing(list(runs.values()), Board(list(runs.values())))
+        failed = Runner(place, data, workers, gpus, 0, report, "nothing").run_missing(list(runs.values()), Board(list(runs.values())))
         report()
     print(f"rehearsed {len(runs)} configurations, {failed} failed")
     return 1 if failed else 0
@@ -183,7 +185,7 @@ class FirstPhotographs(NamedTuple):
 
 
 def first_photographs(data):
-    """The first of each split as a data set: two steps' worth to train on, at five captions a photograph."""
+    """The first of each split as a data set: two steps' worth to train on, at five captions a photograph and batches of 160."""
     kept = [index for split, count in (("train", 64), ("val", 4), ("test", 4)) for index in data.split(split)[:count]]
     fingerprint = hashlib.sha256(f"{data.fingerprint} {kept}".encode()).hexdigest()
     images = FirstPhotographs(data.images, kept)

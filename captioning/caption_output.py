@@ -239,7 +239,7 @@ def describe_decode(decode: Decode, locations: str = "") -> str:
         for name, value in vars(decode).items()
         if name not in ("beam", "sample", "ban_unk") and value != getattr(Decode, name)
     ]
-    said += [] if decode.ban_unk else ["unk allowed"]
+    said.append("no unk" if decode.ban_unk else "unk allowed")
     return ", ".join([*said, *([f"locations {locations}"] if locations else [])])
 
 

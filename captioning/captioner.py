@@ -57,9 +57,9 @@ class Captioner:
     def caption(self, images: "Sequence[Photo]", decode: Decode | None = None, attend: bool = False) -> list[Caption]:
         """One caption for each image, the best of the search. images: PIL images, paths or files' bytes, any size and mode.
 
-        decode: None is `Decode()` without <unk>, with shorter captions where the decoder has no more positions. attend: with a map a word, of attention or,
-        where the system's image tokens have no place, of gradients (`map_kind` says which). Raises BadInput: a picture that is none, a search that
-        this model can't do.
+        decode: one that is given says <unk>, as the scored captions do, unless it has ban_unk; None is `Decode()` without <unk>, with shorter captions
+        where the decoder has no more positions. attend: with a map a word, of attention or, where the system's image tokens have no place, of gradients
+        (`map_kind` says which). Raises BadInput: a picture that is none, a search that this model can't do.
         """
         return [found[0] for found in self.alternatives_of(images, decode, attend, most=1)]
 

@@ -14,8 +14,8 @@ FILE = "photos.json"  # in a profile's results folder
 SCHEMA = 1
 JUDGEMENTS = {
     "right": "what it says is there, and it is what the photo is about",
-    "partly": "some of it is true of the photo, some is not",
-    "wrong": "the main thing is not there",
+    "partly": "the thing that it names first is there, of a person whatever sex or age, and something else that it says is true, but not all",
+    "wrong": "that thing is not there, or nothing else that is said of it is true",
 }
 _TEXTS = ("set", "photo", "sha256", "caption", "why")
 

@@ -282,6 +282,10 @@ def _measured(scores: list[Score], record: dict | None) -> str:
         sizes = " and ".join(f"{record['data']['images'][split]:,} of {split}" for split in dict.fromkeys(score.split for score in scores))
         how = f"In brackets the 95 % bootstrap interval over images, {sizes}."
     lines += [f"A score without its protocol is not a score. All are times 100. {how}", ""]
+    lines += [
+        "Scored captions may say `<unk>` for a word that the model does not know; those of `caption.py` do not, unless it is called with `--allow-unk`.",
+        "",
+    ]
     metrics = [metric for metric in METRICS if any(score.metric == metric for score in scores)]
     rows: dict[tuple, dict[str, str]] = {}
     for score in scores:

@@ -18,6 +18,7 @@ GMACS = {
 }  # fmt: skip
 COCO = {"images": 123_287, "training": 113_287, "val": 5_000, "test": 5_000, "captions": 5}
 REGION_BYTES, GB = 2, 1e9
+PLANNED = ("encoders", "show_attend_tell", "convnext_versions", "learning_rates", "teacher_forcing", "attention", "loss_parts")
 GPU_TFLOPS = 10.0  # float32 products that a GPU is taken to keep up, where none was measured
 
 
@@ -101,7 +102,7 @@ def coco_table(record: dict) -> Table | None:
     encode = 1 / parts["caption"]["images_per_second_peer"] / GMACS[parts["caption"]["encoder"]]  # an image and 1e9 multiply-adds
     search = 1 / parts["beam-best"]["images_per_second"]
     rows, trained, encoded, every, gigabytes = [], set(), set(), [], 0.0
-    for name in ("encoders", "show_attend_tell", "convnext_versions", "learning_rates", "teacher_forcing", "attention", "loss_parts"):
+    for name in PLANNED:
         runs = [config for _, config in importlib.import_module(f"benchmarks.experiments.{name}").runs(PROFILES["coco"])]
         new = list({config.name: config for config in runs if config.name not in trained}.values())
         regions = {(config.encoder, config.grid) for config in new if config.frozen} - encoded
@@ -125,7 +126,8 @@ def coco_table(record: dict) -> Table | None:
         "regions; one that learns takes three passes an epoch; encoders by their multiply-adds next to the measured one's. Every caption of training at "
         "the measured step of its grid (14x14 at 2,048 numbers a region, more than most have), hard attention and own words at the price of soft "
         "and forced; validation as beam 5. Scoring, loading, and the experiments of other systems are left out. Eight: whole runs side by side.",
-        "The command: python -m captioning.data download coco --to data/coco, then python benchmarks/run_all.py --profile coco --data data/coco.",
+        "The command: python -m captioning.data download coco --to data/coco, then python benchmarks/run_all.py --profile coco --data data/coco "
+        f"--only {' '.join(PLANNED)}.",
     ]
     planned = [[name, len(hours), _whole(sum(hours)), _whole(_side_by_side(hours, 8)), _whole(disk)] for name, hours, disk in rows]
     products = record["rows"].get("products", {}).get("value")
@@ -134,7 +136,7 @@ def coco_table(record: dict) -> Table | None:
         faster = 1000 * GPU_TFLOPS / products
         planned = [[*cells, _whole(sum(hours) / faster)] for cells, (_, hours, _) in zip(planned, rows, strict=True)]
         remarks.append(
-            f"Assumed: no GPU was measured. The last column takes one that keeps up {GPU_TFLOPS:g} TFLOP/s of float32 products, {faster:.0f} times the "
+            f"Assumed: this record has no GPU. The last column takes one that keeps up {GPU_TFLOPS:g} TFLOP/s of float32 products, {faster:.0f} times the "
             f"{products:.0f} GFLOP/s of this machine, and every part as that much faster; the small products of a beam search will be less so. "
             "python benchmarks/speed.py --device cuda measures one."
         )

@@ -232,11 +232,11 @@ def _scene(rng: np.random.Generator) -> tuple[str, np.ndarray]:
 def _captions(home: Path, run_id: str, scenes: list, rng: np.random.Generator, evil: str, wrong: float, references: str) -> dict:
     vocabulary = ["<pad>", "<start>", "<end>", "<unk>", *sorted({word for _, _, caption, _ in scenes for word in f"one {caption}".split()})]
     lines: list[dict] = [
-        {"schema": 1, "run_id": run_id, "vocabulary": vocabulary, "references": references, "beams": [1, 3, 5], "max_words": 50}
+        {"schema": 1, "run_id": run_id, "vocabulary": vocabulary, "references": references, "beams": [1, 3, 5, 7], "max_words": 50}
     ]
     for image_id, split, caption, _ in scenes:
         words = [word if rng.random() > wrong else str(rng.choice(list(COLORS))) for word in caption.split()]
-        free = {beam: {"text": " ".join(words) + evil, "score": -3.2, "ended": True} for beam in ("1", "3", "5")}
+        free = {beam: {"text": " ".join(words) + evil, "score": -3.2, "ended": True} for beam in ("1", "3", "5", "7")}
         n, entropy = len(words) + 1, float(len(words) * (1 + 3 * wrong) + rng.normal(0, 0.8))
         top5 = sum(rng.random() > wrong / 2 for _ in range(n))
         forced = {"words": " ".join([*words, "<end>"]), "n": n, "top5": top5, "cross_entropy": entropy, "penalty": 0.79}

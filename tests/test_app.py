@@ -257,7 +257,7 @@ def test_upload_step_through_words_and_take_the_strip(visit, captioner, photos):
     page = visit()
     upload(page, (photos[0].name, photos[0].read_bytes()))
     stepper(page).wait_for()
-    (expected,) = captioner.caption([photos[0]], Decode(beam=5, max_words=50))
+    (expected,) = captioner.caption([photos[0]], Decode(beam=5, max_words=50, ban_unk=True))
     assert page.locator(".recap-caption").inner_text() == " ".join(expected.words)
     assert page.get_by_alt_text(f"photo {photos[0].name}", exact=True).count() == 1
 

@@ -223,6 +223,6 @@ def test_names_of_strips_are_harmless_and_differ(names):
 
 
 def test_how_captions_were_searched_in_words():
-    assert describe_decode(Decode(ban_unk=True)) == "beam 5"
+    assert describe_decode(Decode(ban_unk=True)) == "beam 5, no unk"
     assert describe_decode(Decode(beam=1), "argmax") == "beam 1, unk allowed, locations argmax"
-    assert describe_decode(Decode(sample=True, temperature=0.5, seed=3, ban_unk=True)) == "sample, temperature 0.5, seed 3"
+    assert describe_decode(Decode(sample=True, temperature=0.5, seed=3, ban_unk=True)) == "sample, temperature 0.5, seed 3, no unk"

@@ -90,7 +90,7 @@ def test_only_what_this_program_made_is_gone_on_from(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(1)}, weights)
     line = ["distill.py", "--data", str(data), "--out", str(tmp_path / "out.safetensors"), "--init", str(weights), "--weights", "none"]
     monkeypatch.setattr(sys, "argv", line)
-    with pytest.raises(BadInput, match="no card w.json beside it"):
+    with pytest.raises(BadInput, match="not what this program made"):
         distill.main()
     with pytest.raises(BadInput, match="not weights of this student"):
         distill._begin_as(timm.create_model("convnext_zepto_rms"), weights)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import photos
@@ -13,6 +14,7 @@ from captioning.bad_input import BadInput, run_command
 from captioning.config import Decode
 from captioning.judged_photos import counts_of, read_photos
 from captioning.protocols import score_coco
+from captioning.vocabulary import UNK
 from reports.photos import photo_table
 from reports.profile import Profile
 from reports.tables import Missing, Value
@@ -63,11 +65,26 @@ def test_captions_are_the_captioners_and_scores_pycocoevalcaps(call, demo, tmp_p
     assert status == 0 and "5 captions, 5 not judged" in out and out.count("looks  one/") == 3
     captioner = load_captioner(demo / "checkpoints/looks", "cpu")
     for one in found["photos"]:
-        (said,) = captioner.caption([tmp_path / one["set"] / one["photo"]], Decode(5))
+        (said,) = captioner.caption([tmp_path / one["set"] / one["photo"]], Decode(5, ban_unk=True))
         assert one["caption"] == said.text
     captions = {one["photo"].removesuffix(".png"): one["caption"] for one in found["photos"] if one["set"] == "two"}
     expected = score_coco(captions, {image: ["a red square", "a dog"] for image in captions}, ("CIDEr",)).scores()
     assert found["scores"][0]["scores"]["CIDEr"] == pytest.approx(expected["CIDEr"]) and found["scores"][0]["n_images"] == 2
+
+
+def test_captions_to_judge_hold_no_unknown_words(call, tmp_path, monkeypatch):
+    def biased(*how):
+        captioner = load_captioner(*how)
+        with torch.no_grad():
+            captioner.model.decoder.project.bias[UNK] += 20
+        assert "<unk>" in captioner.caption([tmp_path / "one" / "one|0.png"], Decode(5))[0].text
+        return captioner
+
+    monkeypatch.setattr("captioning.load_captioner", biased)
+    assert call()[0] == 0
+    found = read_photos(tmp_path / "photos.json")
+    assert not any("<unk>" in one["caption"] for one in found["photos"])
+    assert "unk:banned" in found["scores"][0]["signature"] and "?" not in found["scores"][0]["signature"]
 
 
 def test_a_judgement_stays_as_long_as_its_caption(call, tmp_path):

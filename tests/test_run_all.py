@@ -121,7 +121,7 @@ def test_scores_follow_from_the_predictions_and_those_from_the_checkpoint(unbrok
         found = score_predictions(predictions, split, coco_beams=())
         assert json.loads(json.dumps(found["published"])) == record["scores"][split]["published"]
         assert json.loads(json.dumps(found["free"])) == record["scores"][split]["free"]
-        assert set(record["scores"][split]["free"]) == {"1", "3", "5", "7"} and record["scores"][split]["coco"]
+        assert set(record["scores"][split]["free"]) == {"1", "3", "5", "7"} and record["scores"][split]["coco"].keys() == {"5"}
     header, *entries = lines_of(predictions)
     for split, beam in (("val", "1"), ("test", "5")):
         ended = [entry["free"][beam]["ended"] for entry in entries if entry["split"] == split]

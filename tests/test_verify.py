@@ -21,7 +21,7 @@ from captioning.config import RunConfig, run_id
 from captioning.data import CaptionData, Example
 from captioning.demo_encoders import card
 from captioning.published import FOLDER
-from captioning.records import list_records, write_plan
+from captioning.records import list_records, read_plan, write_plan
 from captioning.token_rules import token_rules
 from tests.test_claims_file import about, cut_evidence
 
@@ -320,7 +320,7 @@ def test_a_record_whose_id_fits_another_model(copy, config, encoder, differences
     found = [
         *record_facts.check_run_id(record | {"name": config.get("name", "vit")}),
         *record_facts.check_encoder(record),
-        *record_facts.check_row(record, {}),
+        *record_facts.record_facts.check_row(record, {}),
     ]
     assert len(found) == len(differences), found
     assert all(line.startswith(start) for line, start in zip(found, differences, strict=True)), found
@@ -346,12 +346,12 @@ def test_a_row_without_weights_has_no_language_model_either():
     """As --weights none makes it. With the encoder's weights but another language model it is no row."""
     label, row = next((label, row) for label, row in systems.runs(PROFILES["coco"]) if row.name == "sep")
     record = {"profile": "coco", "experiments": ["systems"], "label": label, "config": json.loads(json.dumps(dataclasses.asdict(row)))}
-    assert row.language_model and not list(record_facts.check_row(record, {}))
+    assert row.language_model and not list(record_facts.record_facts.check_row(record, {}))
     record["config"] |= {"language_model": ""}
-    (found,) = record_facts.check_row(record, {})
+    (found,) = record_facts.record_facts.check_row(record, {})
     assert found == f"config language_model of a run called {label!r}: stated '', found {row.language_model!r}"
     record["config"] |= {"pretrained": False}
-    assert not list(record_facts.check_row(record, {}))
+    assert not list(record_facts.record_facts.check_row(record, {}))
 
 
 def test_how_many_captions_ended_is_counted_again(copy):
@@ -511,3 +511,16 @@ def test_references_are_what_the_data_give(copy, monkeypatch):
     monkeypatch.setattr(verify, "load_data", lambda path, restval: data(path, restval, name="flickr8k"))
     with pytest.raises(BadInput, match="holds flickr8k; the records are of demo"):
         differences(copy, data="somewhere")
+
+
+def test_the_committed_runs_are_the_rows_that_they_are_called():
+    """Of rows that have come to be decoded at a wider beam too, and of none that was decoded at another."""
+    homes = [path.parent for path in sorted((ROOT / "results/evidence").glob("*/runs"))]
+    planned = {run["run_id"]: run for home in homes for run in read_plan(home)}
+    found = [record for home in homes for record in list_records(home / "runs")[0]]
+    assert found
+    for record in found:
+        assert list(record_facts.check_row(record, planned.get(record["run_id"], {}))) == [], record["run_id"]
+    other = next(record for record in found if record["name"] == "deit-tiny-hard")
+    other = other | {"config": other["config"] | {"beams": [1, 3, 5, 9]}}
+    assert any("config beams" in said for said in record_facts.check_row(other, {}))
