@@ -113,7 +113,7 @@ def test_json_is_a_list_of_objects(call, photos, trained):
     for one in found:
         assert list(one) == ["image", "caption", "score", "ended", "words", "checkpoint", "model", "decode"]
         assert one["caption"] == " ".join(one["words"]) and one["score"] < 0 and one["checkpoint"] == str(trained)
-        assert one["decode"] == "beam 3"
+        assert one["decode"] == "beam 3, no unk"
         assert one["model"] == hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
@@ -492,7 +492,7 @@ def test_a_file_is_gone_on_from(call, photos, tmp_path, captioned, name):
     del captioned[:]
     assert call("--img", *photos, "--out", out, *more)[0] == 0 and captioned == []
     status, _, err = call("--img", *photos, "--out", out, "--beam", 2, *more)
-    assert status == 2 and "has decode 'beam 5', this call 'beam 2'" in err and out.read_bytes() == whole.read_bytes()
+    assert status == 2 and "has decode 'beam 5, no unk', this call 'beam 2, no unk'" in err and out.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["o.json", "o.csv", "coco.json"])

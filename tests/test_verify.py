@@ -320,7 +320,7 @@ def test_a_record_whose_id_fits_another_model(copy, config, encoder, differences
     found = [
         *record_facts.check_run_id(record | {"name": config.get("name", "vit")}),
         *record_facts.check_encoder(record),
-        *record_facts.record_facts.check_row(record, {}),
+        *record_facts.check_row(record, {}),
     ]
     assert len(found) == len(differences), found
     assert all(line.startswith(start) for line, start in zip(found, differences, strict=True)), found
@@ -346,12 +346,12 @@ def test_a_row_without_weights_has_no_language_model_either():
     """As --weights none makes it. With the encoder's weights but another language model it is no row."""
     label, row = next((label, row) for label, row in systems.runs(PROFILES["coco"]) if row.name == "sep")
     record = {"profile": "coco", "experiments": ["systems"], "label": label, "config": json.loads(json.dumps(dataclasses.asdict(row)))}
-    assert row.language_model and not list(record_facts.record_facts.check_row(record, {}))
+    assert row.language_model and not list(record_facts.check_row(record, {}))
     record["config"] |= {"language_model": ""}
-    (found,) = record_facts.record_facts.check_row(record, {})
+    (found,) = record_facts.check_row(record, {})
     assert found == f"config language_model of a run called {label!r}: stated '', found {row.language_model!r}"
     record["config"] |= {"pretrained": False}
-    assert not list(record_facts.record_facts.check_row(record, {}))
+    assert not list(record_facts.check_row(record, {}))
 
 
 def test_how_many_captions_ended_is_counted_again(copy):

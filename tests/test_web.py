@@ -218,7 +218,7 @@ def test_captions_download_in_layouts_that_others_read(tmp_path):
     table = list(csv.DictReader(io.StringIO(to_csv(rows).decode(), newline="")))
     columns = ("image", "caption", "score", "checkpoint", "model", "decode")
     assert [tuple(row[column] for column in columns) for row in table] == [
-        (row.photo, row.caption.text, "-1.5", "row · data", "0123456789ab", "beam 3") for row in rows
+        (row.photo, row.caption.text, "-1.5", "row · data", "0123456789ab", "beam 3, no unk") for row in rows
     ]
     path = tmp_path / "results.json"
     path.write_bytes(to_coco_results(rows))
