@@ -149,7 +149,8 @@ def save_predictions(captioner, run: Run, place: Place, data, path: Path) -> Non
     header = {"schema": SCHEMA, "run_id": run.run_id, "vocabulary": words, "max_words": config.max_words}
     header |= {"references": references.name, "beams": list(config.beams), "decoding": decoding_fields(config)}
     decodes = decodes_of(config, len(vocabulary))
-    main = next(k for k, decode in enumerate(decodes) if decode.beam == int(main_beam_of(one.beam for one in decodes)))
+    beams = [decode.beam for decode in decodes]
+    main = beams.index(int(main_beam_of(beams)))
     play, seen, first = pointing_of_split, inputs, None  # of each split the first so many images; None: all
     if not model.decoder.has_places:
         play, first = pointing_by_gradients, BY_GRADIENTS

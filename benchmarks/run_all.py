@@ -146,8 +146,8 @@ def work(options, profile, data, where: str, folder: Path, plan: list[Run], miss
     return 1 if failed else 0
 
 
-def run_missing(options, profile, data, where: str, folder: Path, missing: list[Run]) -> int:
-    """How many failed."""
+def run_missing(options, profile, data, where: str, folder: Path, missing: list[Run], again: str = "the same command") -> int:
+    """How many failed. again: what goes on where this is stopped, in words."""
     from benchmarks.live import Board
     from benchmarks.one_run import Place
     from benchmarks.runner import Runner
@@ -170,7 +170,7 @@ def run_missing(options, profile, data, where: str, folder: Path, missing: list[
     )
     rebuild = functools.partial(rebuild_report, options)
     # --force once more would forget what this call has done.
-    again = "the same command without --force" if options.force else "the same command"
+    again += " without --force" if options.force else ""
     return Runner(place, data, workers, gpus, options.budget, rebuild, again).run_missing(missing, Board(missing))
 
 

@@ -138,38 +138,28 @@ def run_all(options: argparse.Namespace, call: Call, more: list[str]) -> int:
 
 def rehearse(options: argparse.Namespace) -> int:
     """Train, caption, score and report every configuration of seed 0 on a few photographs; 1 where a run failed, which stands in the printed table."""
-    from benchmarks.live import Board
-    from benchmarks.one_run import Place
+    from benchmarks import run_all
     from benchmarks.plan import Run, make_plan
     from benchmarks.profiles import profile_named
-    from benchmarks.run_all import default_workers, warm_up
-    from benchmarks.runner import Runner
     from captioning.data import load_data
-    from captioning.workers import threads_each
-    from reports.build import build_reports
 
-    data = first_photographs(load_data(options.data))
+    profile, data = profile_named("flickr8k"), first_photographs(load_data(options.data))
     one_epoch = functools.partial(dataclasses.replace, epochs=1)
     runs: dict[str, Run] = {}
     for call in calls(options.encoder):
         if call.seed == 0:
             own = [call.encoder] if call.encoder else []
-            asked = (profile_named("flickr8k"), list(call.only), 1, own, options.weights, lambda _: data.fingerprint)
+            asked = (profile, list(call.only), 1, own, options.weights, lambda _: data.fingerprint)
             for run in make_plan(*asked, changed=one_epoch):
                 seen = runs[run.run_id].labels if run.run_id in runs else {}
                 runs[run.run_id] = dataclasses.replace(run, labels=seen | run.labels)
-    gpus = warm_up("auto")
-    workers = options.workers or default_workers(gpus)
     with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder, "results")
-        place = Place(
-            folder=results / "flickr8k", profile="flickr8k", data=options.data, weights=options.weights, cache=str(Path(folder, "cache")),
-            device="cuda" if gpus else "cpu", threads=threads_each(workers), save_minutes=5.0, keep_pictures=False,
-            command="python benchmarks/study.py --rehearse",
-        )  # fmt: skip
-        report = functools.partial(build_reports, results, Path(folder, "none"), Path(folder, "reports"))
-        failed = Runner(place, data, workers, gpus, 0, report, "nothing").run_missing(list(runs.values()), Board(list(runs.values())))
-        report()
+        home = Path(folder)
+        line = ["--profile", profile.name, "--weights", options.weights, "--workers", str(options.workers)]
+        line += ["--results", str(home / "results"), "--reports", str(home / "reports"), "--cache", str(home / "cache")]
+        settings = run_all.parse_arguments(line)
+        failed = run_all.run_missing(settings, profile, data, options.data, home / "results" / profile.name, list(runs.values()), "nothing")
+        run_all.rebuild_report(settings)
     print(f"rehearsed {len(runs)} configurations, {failed} failed")
     return 1 if failed else 0
 

@@ -296,7 +296,7 @@ def _load_record(path: Path, options: argparse.Namespace) -> Spoken:
     if record["status"] != "finished":
         raise BadInput(f"{path}: this run failed and has no captions; run it again")
     free = record["scores"].get(options.split, {}).get("free", {})
-    beam = str(options.beam) if options.beam is not None else main_beam_of(free or "5")
+    beam = str(options.beam) if options.beam is not None else main_beam_of(free or ["5"])
     if options.references is None:
         return spoken(path.parent.parent, record, options.split, beam)
     references = read_references(options.references, options.split)

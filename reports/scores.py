@@ -51,7 +51,7 @@ def scores_of(record: dict, split: str, protocol: str, beam: str | None) -> dict
 def main_beam(records: list[dict]) -> str:
     """Of all runs together."""
     beams = {beam for record in records for split in record["scores"].values() for beam in split.get("free", {})}
-    return main_beam_of(beams or "5")
+    return main_beam_of(beams or ["5"])
 
 
 def nearest_beam(record: dict, split: str, protocol: str, beam: str | None) -> str | None:

@@ -129,12 +129,12 @@ def coco_table(record: dict) -> Table | None:
         "The command: python -m captioning.data download coco --to data/coco, then python benchmarks/run_all.py --profile coco --data data/coco "
         f"--only {' '.join(PLANNED)}.",
     ]
-    planned = [[name, len(hours), _whole(sum(hours)), _whole(_side_by_side(hours, 8)), _whole(disk)] for name, hours, disk in rows]
+    planned = [[name, len(hours), _rounded(sum(hours)), _rounded(_side_by_side(hours, 8)), _rounded(disk)] for name, hours, disk in rows]
     products = record["rows"].get("products", {}).get("value")
     if device == "CPU" and products:
         columns.append(Column("Hours, 1 GPU (assumed)"))
         faster = 1000 * GPU_TFLOPS / products
-        planned = [[*cells, _whole(sum(hours) / faster)] for cells, (_, hours, _) in zip(planned, rows, strict=True)]
+        planned = [[*cells, _rounded(sum(hours) / faster)] for cells, (_, hours, _) in zip(planned, rows, strict=True)]
         remarks.append(
             f"Assumed: this record has no GPU. The last column takes one that keeps up {GPU_TFLOPS:g} TFLOP/s of float32 products, {faster:.0f} times the "
             f"{products:.0f} GFLOP/s of this machine, and every part as that much faster; the small products of a beam search will be less so. "
@@ -143,7 +143,7 @@ def coco_table(record: dict) -> Table | None:
     return Table(f"coco-{record['name']}", f"COCO in full, planned: {record['name']}", columns, planned, remarks)
 
 
-def _whole(number: float) -> Value:
+def _rounded(number: float) -> Value:
     return Value(number, f"{number:,.0f}" if number >= 10 or number == 0 else f"{number:.1f}")
 
 
