@@ -42,7 +42,7 @@ PHOTOGRAPHS = RunConfig(grid=7, epochs=8, decoder_lr=1e-3, warmup_steps=100, bea
 # Flickr8k is for machines without a GPU too: its other experiments build upon the smallest encoder.
 PROFILES = {
     "demo": Profile("demo", "demo", photos=False, base=DEMO, main="convnext", minutes=0.8, tuned_minutes=2.2),
-    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, main="deit-tiny", minutes=40),
+    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, main="deit-tiny", minutes=25),
     "flickr30k": Profile("flickr30k", "", photos=True, base=PHOTOGRAPHS, main="convnext"),
     "coco": Profile("coco", "", photos=True, base=PHOTOGRAPHS, main="convnext"),
 }

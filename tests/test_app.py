@@ -4,6 +4,7 @@ The server is a process of its own under an audit hook, which notes every addres
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -22,9 +23,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save
 
 from captioning import Caption, load_captioner
 from captioning.config import Decode
+from captioning.vocabulary import UNK
 from captioning.web.budget import PAGE_MB, SERVER_MB
 from captioning.web.uploads import MOST_FILES, MOST_MB
 from tests.browser import axe_findings, browser  # noqa: F401
@@ -108,6 +111,28 @@ def test_words_are_drawn_only_by_a_language_model(page, folder, photos):
         shown.number_input[0].set_value(seed).run()
         assert drawn.setdefault(seed, own(shown)) == own(shown)
     assert len({*drawn.values(), searched}) == 4 and not shown.exception
+
+
+@pytest.mark.parametrize("name, draw", [("looks", False), ("draws", False), ("draws", True)])
+def test_what_a_model_does_not_know_it_does_not_say(page, folder, photos, tmp_path, name, draw):
+    """Two checkpoints that would say <unk> first of all; searched and drawn, the page says something else."""
+    copied = shutil.copytree(folder / "checkpoints" / name, tmp_path / name)
+    weights = load_file(copied / "model.safetensors")
+    if name == "looks":
+        weights["decoder.project.bias"][UNK] += 12
+    else:  # a language model's last states all towards that word
+        weights["decoder.model.ln_f.bias"] += 200 * weights["decoder.model.wte.weight"][UNK]
+    (copied / "model.safetensors").write_bytes(save(weights))
+    facts = json.loads((copied / "config.json").read_text()) | {"model_sha256": hashlib.sha256(save(weights)).hexdigest()}
+    (copied / "config.json").write_text(json.dumps(facts))
+    assert "<unk>" in load_captioner(tmp_path / name, "cpu").caption([photos[0]], Decode(beam=5, max_words=50))[0].text
+
+    shown = page("--checkpoints", str(tmp_path))
+    shown.file_uploader[0].set_value(("a.png", photos[0].read_bytes(), "image/png")).run()
+    if draw:
+        shown.toggle[0].set_value(True).run()
+    (caption,) = re.findall(r'class="recap-caption"[^>]*>(.*?)</', own(shown))
+    assert caption.split() and "unk" not in caption and not shown.exception
 
 
 def test_photos_that_are_too_many_together_are_let_go(page, folder, photos):
