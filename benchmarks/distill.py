@@ -73,7 +73,7 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    at_least(options, views=1, epochs=1, batch_size=1, channels=1, small=32, mixup=0.0)
+    at_least(options, views=1, epochs=1, batch_size=1, channels=1, small=32, mixup=0.0, seed=0, threads=0)
     if options.out.suffix != ".safetensors":
         raise BadInput(f"--out {options.out}: give a .safetensors file")
     if options.out.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.experiments import DEFAULT, NAMES
 from benchmarks.experiments.attention import attention_rows
+from benchmarks.experiments.encoders import as_run, encoder_base
 from benchmarks.profiles import Profile
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
@@ -101,7 +102,7 @@ def make_plan(
             raise BadInput(_no_such_run(experiment, min(unknown), [config.name for _, config in found]))
         for label, config in found:
             if not names or config.name in names:
-                rows.setdefault(changed(config), {})[experiment] = label
+                rows.setdefault(changed(as_run(profile, config, own)), {})[experiment] = label
     for name, encoder in own.items():
         if not any(config.encoder == encoder for config in rows):
             raise BadInput(f"--encoder {encoder}: --only leaves it out; add encoders:{name}, or leave --encoder out")
@@ -177,7 +178,7 @@ def _own_rows(profile: Profile, encoders: Sequence[str]) -> dict[str, str]:
 
 
 def _own_row(profile: Profile, name: str, encoder: str) -> tuple[str, RunConfig]:
-    return name, dataclasses.replace(profile.base, name=name, encoder=encoder)
+    return name, dataclasses.replace(encoder_base(profile), name=name, encoder=encoder)
 
 
 def _own_name(encoder: str) -> str:

@@ -42,11 +42,16 @@ def main() -> int:
 def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
     """Copy a checkpoint to the folder `to`, all of it or nothing; what lay there before goes. Raises BadInput."""
     from captioning.checkpoint import read_description
+    from captioning.fingerprint import file_sha256
     from captioning.model_card import write_card
     from captioning.records import read_record
     from captioning.trunks import is_own
 
     description, found = read_description(checkpoint), read_record(record)
+    if to.exists() and not (to / "config.json").is_file() and (not to.is_dir() or any(to.iterdir())):
+        raise BadInput(f"--to {to}: there is something else, and a captioner takes a folder of its own, like {to / checkpoint.name}")
+    if file_sha256(checkpoint / "model.safetensors") != description["model_sha256"]:
+        raise BadInput(f"{checkpoint}: its model.safetensors is not the file that its config.json describes; copy it again")
     encoder, pretrained = description["encoder"], description["config"]["pretrained"]
     if encoder["stored"] and pretrained and not is_own(encoder["tag"]):
         raise BadInput(
@@ -67,7 +72,8 @@ def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, new / name)
         write_card(new, found)
-        shutil.rmtree(to, ignore_errors=True)
+        if to.exists():
+            to.rename(Path(place) / "before")  # goes with the place, when the new one lies there
         new.rename(to)
     return to
 

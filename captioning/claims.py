@@ -7,6 +7,7 @@ every test are measured here, and a claim of an absolute value is not tested at 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 
@@ -47,6 +48,7 @@ RULES = {
     "every": f"Every pair must hold. {_DIRECTION} The claim's finding is its worst pair's: not run, then contradicted, then too close to call.",
     "value": _VALUE,
 }
+T = TypeVar("T")
 SEEDS_WANTED = 5  # fewer say too little of the spread between seeds to resample them
 PLANNED = ((1000, 1), (1000, 5), (5000, 1), (5000, 5))  # images (Flickr8k's and COCO's validation splits) and seeds to plan for
 
@@ -84,7 +86,8 @@ def judge(
     "relative_difference", "interval", "interval_kind", "seed_differences", "p", "finding", "also", "images", "detectable"}, differences in percent of
     the worse condition's mean over seeds. Of a claimed value (`worse` empty) the one part has its "value", the mean over seeds, in place of a difference,
     and no p. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
-    five or more ("images and seeds"); else the interval is "images only". Five seeds resampled show about a tenth too little of their spread.
+    five or more ("images and seeds"); else the interval is "images only", and only seeds that both have are
+    compared. Five seeds resampled show about a tenth too little of their spread.
     The p of several pairs: the largest, since all must hold; where one is contradicted, that pair's times the number of pairs.
     drawn: what `resample_together` gave for `statistics_of` these runs with these draws and this seed; by default it is made here.
     Raises ValueError for runs that cannot be compared, and where `RULES` calls the claim not run.
@@ -105,12 +108,24 @@ def judge(
     if claim.rule == "value":
         part = _judge_value(claim, *sides[0].items(), seed)
         return {"finding": part["finding"], "p": None, "parts": [part]}
-    parts = [_judge_pair(claim, (a, sides[0][a]), (b, sides[1][b]), seed) for a in better for b in worse]
+    parts = []
+    for a in better:
+        for b in worse:
+            first, second = compared_seeds(sides[0][a], sides[1][b])
+            parts.append(_judge_pair(claim, (a, first), (b, second), seed))
     finding = min((part["finding"] for part in parts), key=_badness) if len(parts) > 1 else parts[0]["finding"]
     p = max(part["p"] for part in parts)
     if finding == CONTRADICTED:
         p = min(1.0, len(parts) * min(part["p"] for part in parts if part["finding"] == CONTRADICTED))
     return {"finding": finding, "p": p, "parts": parts}
+
+
+def compared_seeds(better: Mapping[int, T], worse: Mapping[int, T]) -> tuple[dict[int, T], dict[int, T]]:
+    """Of two conditions by seed what is compared: all where both have five seeds or more, or none in common; else the seeds that both have."""
+    both = better.keys() & worse.keys()
+    if not both or min(len(better), len(worse)) >= SEEDS_WANTED:
+        return dict(better), dict(worse)
+    return tuple({seed: one for seed, one in side.items() if seed in both} for side in (better, worse))
 
 
 def _badness(finding: str) -> int:

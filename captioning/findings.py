@@ -6,14 +6,14 @@ Reads predictions and references as results/README.md lays them out; captioning/
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from captioning.bad_input import BadInput
-from captioning.claims import NOT_RUN, RULES, holm, judge, resample_together, statistics_of
+from captioning.claims import NOT_RUN, RULES, compared_seeds, holm, judge, resample_together, statistics_of
 from captioning.fingerprint import file_sha256
 from captioning.protocols import Scored, read_predictions, score_coco
 from captioning.published import Claim, Condition, load_scale
@@ -52,6 +52,7 @@ def findings(
     """
     folder, scale, known = Path(profile_folder), load_scale() if scale is None else scale, known or {}
     runs, digest = by_name_and_seed(records), cache(file_sha256)
+    claims = [_about_what_was_run(claim, runs) for claim in claims]
     gathered = [None if claim.id in known else _gather(folder, claim, runs, digest) for claim in claims]
     drawn = resample_together([one for claim, own in zip(claims, gathered, strict=True) if own for one in _needed(claim, own)], draws)
     found = [
@@ -62,6 +63,16 @@ def findings(
     for entry, p in zip(judged, holm([entry["p"] for entry in judged]), strict=True):
         entry |= {"p_holm": p, "holm_family": len(judged)}
     return found
+
+
+def _about_what_was_run(claim: Claim, runs: Mapping[str, Mapping[int, dict]]) -> Claim:
+    """The claim, with the conditions that stand in for those that were not run, where these were."""
+
+    def run(condition: Condition) -> Condition:
+        other = condition.instead
+        return other if other and condition.run not in runs and other.run in runs else condition
+
+    return replace(claim, better=tuple(map(run, claim.better)), worse=tuple(map(run, claim.worse)))
 
 
 def by_name_and_seed(records: Iterable[dict], planned: Collection[str] = ()) -> dict[str, dict[int, dict]]:
@@ -265,22 +276,27 @@ def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
     """The same comparison on the test split, from the records: per pair the means over seeds and their relative difference in percent; no test is made. Of a
     claimed value its mean alone."""
 
-    def mean(run: str) -> float | None:
-        found = [record["scores"].get("test", {}).get(claim.protocol, {}) for record in used if record["name"] == run]
-        found = [content if claim.beam is None else content.get(str(claim.beam), {}) for content in found]
-        values = [content.get("scores", {}).get(claim.metric) for content in found]
-        return None if None in values or not values else float(np.mean(values))
+    def by_seed(run: str) -> dict[int, float | None]:
+        found = {
+            record["config"]["seed"]: record["scores"].get("test", {}).get(claim.protocol, {}) for record in used if record["name"] == run
+        }
+        found = {seed: content if claim.beam is None else content.get(str(claim.beam), {}) for seed, content in found.items()}
+        return {seed: content.get("scores", {}).get(claim.metric) for seed, content in found.items()}
 
-    means = {condition.run: mean(condition.run) for condition in (*claim.better, *claim.worse)}
+    def mean(values: dict[int, float | None]) -> float | None:
+        return None if None in values.values() or not values else float(np.mean(list(values.values())))
+
+    values = {condition.run: by_seed(condition.run) for condition in (*claim.better, *claim.worse)}
     if claim.rule == "value":
-        (run,) = means
-        return [{"better": run, "worse": None, "better_mean": means[run]}] if means[run] is not None else []
-    pairs = [(a.run, b.run) for a in claim.better for b in claim.worse]
-    return [
-        {"better": a, "worse": b, "better_mean": means[a], "worse_mean": means[b], "relative_difference": 100 * (means[a] / means[b] - 1)}
-        for a, b in pairs
-        if means[a] is not None and means[b]
-    ]
+        ((run, only),) = values.items()
+        return [{"better": run, "worse": None, "better_mean": mean(only)}] if mean(only) is not None else []
+    found = []
+    for a, b in [(a.run, b.run) for a in claim.better for b in claim.worse]:
+        first, second = map(mean, compared_seeds(values[a], values[b]))
+        if first is not None and second:
+            difference = 100 * (first / second - 1)
+            found.append({"better": a, "worse": b, "better_mean": first, "worse_mean": second, "relative_difference": difference})
+    return found
 
 
 def _command(claim: Claim, profile: str, conditions: Sequence[Condition], used: Sequence[dict]) -> str:

@@ -51,11 +51,23 @@ def keep_judgements(found: dict, before: dict) -> None:
 
 
 def keep_others(found: dict, before: dict) -> None:
-    """Put into `found` what `before` has of captioners that are not in it: a person looked at those photos."""
-    names = {one["name"] for one in found["captioners"]}
-    found["captioners"] += [one for one in before["captioners"] if one["name"] not in names]
-    for part in ("photos", "scores"):
-        found[part] += [one for one in before[part] if one["captioner"] not in names]
+    """Put into `found` what `before` has and it has not, for a person looked at those photos: other captioners, and sets of the same ones, and scores
+    of captions that did not change."""
+    new = {one["name"]: one for one in found["captioners"]}
+    found["captioners"] += [one for one in before["captioners"] if one["name"] not in new]
+    valid = {one["name"] for one in before["captioners"] if new.get(one["name"], one) == one}  # its own, or another's with the same name
+    made = {(one["captioner"], one["set"]) for one in found["photos"]}
+    found["photos"] += [one for one in before["photos"] if one["captioner"] in valid and (one["captioner"], one["set"]) not in made]
+    scored = {(one["captioner"], one["set"]) for one in found["scores"]}
+    for one in before["scores"]:
+        key = one["captioner"], one["set"]
+        if one["captioner"] in valid and key not in scored and _captions(found, *key) == _captions(before, *key):
+            found["scores"].append(one)
+
+
+def _captions(content: dict, captioner: str, set_: str) -> dict[str, str]:
+    """A photo's sha256 -> its caption."""
+    return {one["sha256"]: one["caption"] for one in content["photos"] if (one["captioner"], one["set"]) == (captioner, set_)}
 
 
 def counts_of(content: dict, captioner: str, set_: str) -> dict[str, int]:

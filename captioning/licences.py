@@ -6,6 +6,7 @@ Read by captioning/model_card.py. What is not in here is not guessed.
 from dataclasses import dataclass
 
 ASK_THE_SOURCE = "not known here, see the source"
+OWN_WEIGHTS = "its maker's; where `benchmarks/distill.py` made them: MIT, as ReCap, within the terms of the photos that they were made on"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
 from captioning.checkpoint import read_description
 from captioning.config import main_beam_of
-from captioning.licences import ASK_THE_SOURCE, DATA, LANGUAGE_MODEL_LICENCES, TIMM_LICENCES, DataLicence
+from captioning.licences import ASK_THE_SOURCE, DATA, LANGUAGE_MODEL_LICENCES, OWN_WEIGHTS, TIMM_LICENCES, DataLicence
 from captioning.records import read_record
 from captioning.systems import SYSTEMS
 
@@ -191,6 +191,8 @@ def _encoder_licence(encoder: dict) -> str:
         return "MIT, as ReCap"
     if encoder["kind"] == "torchvision":
         return "bsd-3-clause, torchvision's"
+    if encoder["tag"].endswith(".own"):
+        return OWN_WEIGHTS
     if encoder["kind"] == "timm":
         return _timm_licence(encoder["tag"]) or ASK_THE_SOURCE
     return ASK_THE_SOURCE
@@ -241,7 +243,8 @@ def _where_encoder(encoder: dict) -> str:
         inside = "its weights are inside, its code is not" if encoder["stored"] else "neither its weights nor its code are inside"
         return f"{inside}: it is a Python file of its maker's, to be named by `--encoder path/to/file.py:FACTORY`"
     if encoder["stored"]:
-        return "its weights are inside"
+        own = "; they are nobody's published ones, so it stands in for no encoder of the paper" if encoder["tag"].endswith(".own") else ""
+        return f"its weights are inside{own}"
     return (
         f"its weights are not inside but fetched by that name with `--download` (sha256 {_code(encoder['weights_sha256'][:16])}) or taken from `--weights DIR`, and "
         "compared with what they must give for one fixed picture"

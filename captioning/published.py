@@ -47,7 +47,8 @@ class Number:
 class Condition:
     """A run by its name, the experiment that trains it, how its encoder's timm name begins, and the profiles that have it.
 
-    weights: what its encoder must have on photographs, one of `WEIGHTS`.
+    weights: what its encoder must have on photographs, one of `WEIGHTS`. instead: the run that is meant where this one was not run: the same net with
+    the weights that everybody can have.
     """
 
     run: str
@@ -55,6 +56,7 @@ class Condition:
     encoder: str
     profiles: tuple[str, ...]
     weights: str = "ImageNet"
+    instead: "Condition | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,12 @@ def load_questions(path: str | Path = QUESTIONS) -> tuple[Claim, ...]:
     content = _read(path, "conditions", "questions")
     conditions = {}
     for run, entry in content["conditions"].items():
-        _check(entry, _CONDITION_FIELDS | {"weights": str}, f"{Path(path).name}, condition {run!r}")
-        conditions[run] = Condition(run, entry["experiment"], entry["encoder"], tuple(entry["profiles"]), entry["weights"])
+        more = {"weights": str, "instead": str} if "instead" in entry else {"weights": str}
+        where = _check(entry, _CONDITION_FIELDS | more, f"{Path(path).name}, condition {run!r}")
+        other = conditions.get(entry.get("instead", ""))
+        if "instead" in entry and other is None:
+            raise ValueError(f"{where}: field 'instead' is {entry['instead']!r}, no condition above it")
+        conditions[run] = Condition(run, entry["experiment"], entry["encoder"], tuple(entry["profiles"]), entry["weights"], other)
     questions = []
     for k, entry in enumerate(content["questions"]):
         where = _check(entry, _QUESTION_FIELDS, f"{Path(path).name}, question {k}")

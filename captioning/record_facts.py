@@ -98,7 +98,7 @@ def check_row(record: dict, planned: dict) -> Iterator[str]:
             facts = [(f"label in {experiment}", labels[experiment], label)]
             asked = row if config.pretrained else without_weights(row)  # --weights none
             asked = dataclasses.replace(asked, seed=config.seed)
-            if set(config.beams) <= set(asked.beams):  # a wider one may have come since: nothing that was measured depends on it
+            if set(config.beams) <= set(asked.beams):  # only the rows of `encoders` are decoded at its widest beam
                 asked = dataclasses.replace(asked, beams=config.beams)
             fields = [one.name for one in dataclasses.fields(RunConfig)]
             facts += [(f"config {name} of a run called {label!r}", getattr(config, name), getattr(asked, name)) for name in fields]

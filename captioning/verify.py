@@ -384,16 +384,16 @@ def _check_tables(folder: Path, homes: Sequence[Path], reports: Path, tally: Tal
             return
         for home in homes:
             differences = []
-            stated, found = (_texts(place / home.name / "tables") for place in (reports, out))
+            stated, found = (_texts(place / home.name / "tables") | _texts(place / home.name, "*.md") for place in (reports, out))
             for name in sorted(stated.keys() | found.keys()):
                 tally.checked["tables"] += name.endswith(".csv")
                 differences += [f"{name}: {problem}" for problem in table_difference(name, stated.get(name), found.get(name))]
             tally.show(f"{home.name}/tables", differences, f"holds, {len(found)} files:")
 
 
-def _texts(folder: Path) -> dict[str, str]:
+def _texts(folder: Path, names: str = "*.*") -> dict[str, str]:
     """File name -> text of every table, line ends as they are. What is no text cannot be equal to one."""
-    return {path.name: path.read_bytes().decode("utf-8", "replace") for path in sorted(folder.glob("*.*"))}
+    return {path.name: path.read_bytes().decode("utf-8", "replace") for path in sorted(folder.glob(names))}
 
 
 # ---- The data ----

@@ -25,7 +25,10 @@ def cost_table(profile: Profile, beam: str) -> Table | None:
     one_machine = len(set(machines.values())) == 1
     columns += [] if one_machine else [Column("Hardware", numeric=False)]
     body = [[profile.heading(r), numbers[r["name"]], *_cells(r, beam), *([] if one_machine else [machines[r["run_id"]]])] for r in rows]
-    remarks = ["Images/s: from pixels to captions, beam 5." + (f" All on {machines[rows[0]['run_id']]}." if one_machine else "")]
+    remarks = [
+        "Images/s: from pixels to captions, beam 5; these and the minutes are of a machine as busy as it then was, so they compare roughly."
+        + (f" All on {machines[rows[0]['run_id']]}." if one_machine else "")
+    ]
     return Table("cost", "Size, quality and cost of every run", columns, body, remarks)
 
 

@@ -8,7 +8,7 @@ captions, where those lie there too (captioning/training_captions.py); and
 import hashlib
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +96,7 @@ def error_tables(profile: Profile, analysis: Analysis, best: str | None, beam: s
     tables = [
         _differences(rows, analysis, found, best, name, heading),
         _causes(analysis, best, name),
-        _confusions(analysis),
+        _confusions(analysis, rows),
         _words(rows, analysis, heading),
         marked_table(profile, analysis),
     ]
@@ -230,16 +230,17 @@ def _listed(counted: list[tuple[str, int]]) -> str:
     return ", ".join(f"{word or '(no word)'} {count}" for word, count in counted) or "none"
 
 
-def _confusions(analysis: Analysis) -> Table | None:
+def _confusions(analysis: Analysis, rows: list[dict]) -> Table | None:
     """Objects named in place of others of their sort, over all systems."""
-    captions, systems = Counter(), Counter()
-    for errors in analysis.errors.values():
+    names = {run["run_id"]: run["name"] for run in rows}  # of several seeds one system
+    captions, systems = Counter(), defaultdict(set)
+    for run_id, errors in analysis.errors.items():
         for said, instead, count in confusions(errors, most=10**6):
             captions[said, instead] += count
-            systems[said, instead] += 1
+            systems[said, instead].add(names[run_id])
     ranked = sorted(captions, key=lambda pair: (-captions[pair], pair))[:CONFUSIONS]
     columns = [Column("Said", numeric=False), Column("In the references", numeric=False), Column("Captions"), Column("Systems")]
-    body = [[*pair, *(Value(n, f"{n:,}") for n in (captions[pair], systems[pair]))] for pair in ranked]
+    body = [[*pair, *(Value(n, f"{n:,}") for n in (captions[pair], len(systems[pair])))] for pair in ranked]
     remark = "An object that no reference names, beside the one of its sort that most references name and the caption does not."
     return Table("errors-confusions", "Objects taken for others, all systems", columns, body, [remark]) if body else None
 
@@ -292,11 +293,15 @@ def marked_table(profile: Profile, analysis: Analysis) -> Table | None:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         analysis.problems.append(f"{path.name} of marked captions: damaged ({type(error).__name__}: {error}); restore it")
         return None
-    if any(
-        analysis.said[run_id].captions.get(image) != captions[run_id, image] if run_id in analysis.said else True for run_id, image in truth
-    ):
-        return None  # of other runs than this page's
-    found = {(run_id, image): {error.kind for error in analysis.errors[run_id][image]} for run_id, image in truth}
+    # The captions stand in the file: they may be of runs that have been run again since.
+    references = {image: texts for said in analysis.said.values() for image, texts in said.references.items()}
+    if any(image not in references for _, image in truth):
+        return None  # of other images than this page's
+    found = {}
+    for run in dict.fromkeys(run for run, _ in truth):
+        said = {image: caption for (other, image), caption in captions.items() if other == run}
+        errors = analyse(said, {image: references[image] for image in said})
+        found |= {(run, image): {error.kind for error in errors[image]} for image in said}
     columns = [Column("Error", numeric=False), *(Column(label) for label in ("Marked", "Found", "Both", "Precision, %", "Recall, %"))]
     body = []
     for kind in KINDS:

@@ -30,6 +30,8 @@ def photo_table(profile: Profile) -> tuple[Table | None, str, list[str]]:
         for set_ in dict.fromkeys(one["set"] for one in content["photos"]):
             counts = counts_of(content, captioner["name"], set_)
             n, scored = sum(counts.values()), scores.get((captioner["name"], set_))
+            if not n:
+                continue
             cells = [Value(n, str(n)), *(Value(counts[judgement], str(counts[judgement])) for judgement in JUDGEMENTS)]
             if counts.get("not judged"):
                 cells.append(Missing(f"{counts['not judged']} captions are not judged yet"))
@@ -58,6 +60,8 @@ def _page(content: dict) -> str:
         lines += ["", f"## {plain_markdown(captioner['name'])}", "", f"{plain_markdown(about)}."]
         for set_ in dict.fromkeys(one["set"] for one in content["photos"]):
             counts = counts_of(content, captioner["name"], set_)
+            if not any(counts.values()):
+                continue
             said = ", ".join(f"{count} {judgement}" for judgement, count in counts.items())
             lines += ["", f"### {plain_markdown(set_)}: {said}", "", "| photo | caption | judged | why |", "|---|---|---|---|"]
             for one in content["photos"]:

@@ -38,11 +38,18 @@ def question_table(questions: list[dict]) -> Table | None:
     if not any(one["parts"] for one in questions):
         return None
     columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
-    columns += [Column("p, Holm"), Column("On test"), Column("Images"), Column("Seeds"), Column("What would change it", numeric=False)]
+    columns += [
+        Column("Each seed's"),
+        Column("p, Holm"),
+        Column("On test"),
+        Column("Images"),
+        Column("What would change it", numeric=False),
+    ]
     ranked = sorted(questions, key=lambda one: (one["finding"] == NOT_RUN, -abs(_difference(one))))
     remarks = [
         "Differences are relative, in percent of the second run, with a 95 % interval over images (over images and seeds from five seeds on); both sides see the "
-        "same images. Yes or no: the interval excludes 0. p by Holm over all questions that were tested. The test split is not tested, it stands beside."
+        "same images. Yes or no: the interval excludes 0; of few seeds it speaks of these runs, and others may fall otherwise. Where one side has more seeds, those "
+        "that both have are compared. p by Holm over all questions that were tested. The test split is not tested, it stands beside."
     ]
     return Table("questions", "Questions that can be judged here", columns, [_row(one) for one in ranked], remarks)
 
@@ -63,9 +70,10 @@ def _row(question: dict) -> list:
     return [
         question["sentence"], ANSWERS[question["finding"]], measured,
         Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
+        minus_sign(", ".join(percent(difference) for difference in part["seed_differences"].values())),
         Value(question["p_holm"], p_text(question["p_holm"])),
         Missing("not scored on test") if test is None else Value(test, percent(test)),
-        Value(part["images"], f"{part['images']:,}"), seeds_of(part, question["metric"]), question["note"],
+        Value(part["images"], f"{part['images']:,}"), question["note"],
     ]  # fmt: skip
 
 
@@ -79,10 +87,11 @@ def findings_in_words(questions: list[dict], most: int = 5) -> list[str]:
     said = []
     for one in sorted(answered, key=lambda one: -abs(_difference(one)))[:most]:
         part = deciding_part(one)
-        seeds = seeds_of(part, one["metric"])
+        seeds, each = seeds_of(part, one["metric"]), part["seed_differences"].values()
+        apart = f" ({minus_sign(', '.join(map(percent, each)))})" if len(each) > 1 else ""
         said.append(
             f"{one['sentence']}: {ANSWERS[one['finding']]}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
-            f"({between(part['interval'])}, {part['interval_kind']}), n = {part['images']:,}, {_seeds(seeds)}."
+            f"({between(part['interval'])}, {part['interval_kind']}), n = {part['images']:,}, {_seeds(seeds)}{apart}."
         )
     return said
 
@@ -101,7 +110,8 @@ def same_data_tables(profile: Profile) -> list[Table]:
     beam = main_beam(profile.finished)
     kinds = (
         (False, QUANTITIES, "coco", beam, "same-data", "Published on the same data, decoded freely",
-         f"Ours: test split, protocol coco, beam {beam}, the first seed. Theirs: as their footnotes say; none names its tokenizer."),
+         f"Ours: test split, protocol coco, beam {beam}, the first seed. Theirs: as their footnotes say; none names its tokenizer. "
+         "Where they name a beam, ours at it stand below, on the data set's own tokens."),
         (True, FORCED, "published", None, "same-data-forced", "Published on the same data, teacher-forced",
          "Ours: test split, protocol published. Of loss and top-5 both sides count a word of the reference each."),
     )  # fmt: skip
@@ -131,7 +141,21 @@ def _same_data(profile: Profile, numbers: list[Number], quantities, protocol: st
     ours.sort(key=lambda pair: -pair[1][rank].value if isinstance(pair[1][rank], Value) else 0)
     names = {run["run_id"]: profile.heading(run) for run, _ in ours}
     rows += [[Link(f"ours: {names[run['run_id']].label}", names[run["run_id"]].anchor), *cells] for run, cells in ours if _scored(cells)]
+    if protocol == "coco":
+        rows += _at_their_beam(ours, numbers, quantities, names)
     return Table(slug, title, [Column("Captioner", numeric=False), *map(Column, quantities)], rows, [remark])
+
+
+def _at_their_beam(ours: list, numbers: list[Number], quantities, names) -> list[list]:
+    """Our rows at the beams that are stated of published numbers: protocol free, since only the main beam's captions are scored by coco's."""
+    found = []
+    for beam in sorted({str(number.beam) for number in numbers if number.beam}, key=int):
+        for run, _ in ours:
+            cells = [score_cell(run, "test", "free", beam, quantity) for quantity in quantities]
+            if _scored(cells):
+                label, anchor = names[run["run_id"]].label, names[run["run_id"]].anchor
+                found.append([Link(f"ours: {label}, beam {beam}, protocol free", anchor), *cells])
+    return found
 
 
 def _scored(cells: list) -> bool:

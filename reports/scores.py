@@ -139,7 +139,6 @@ def _lead(rows: list[dict]) -> list[tuple[Column, Callable]]:
     lead: list[tuple[Column, Callable]] = [
         (Column("Pretraining", numeric=False), lambda record: pretraining_of(record["encoder"])),
         (Column("Parameters, encoder"), lambda record: millions(record["encoder"].get("parameters"))),
-        (Column("Images/s"), lambda record: number(record["cost"].get("images_per_second"))),
     ]
     if any(record["status"] == "finished" and record["encoder"].get("accuracy") for record in rows):
         lead.insert(1, (Column("Single objects right, %"), _accuracy))
@@ -199,7 +198,7 @@ def forcing_table(slug: str, rows: list[dict], heading) -> Table | None:
         last = [score_cell(record, "val", "published", None, metric) for metric in ("top-5", "cross-entropy")]
         body.append([heading(record), forced, *free, difference, *last])
     remark = "One checkpoint a row: the same model gets another BLEU-4 by whose words it is fed while it is scored."
-    return Table(f"{slug}-forced-and-free", "The same models scored forced and free", columns, body, [remark])
+    return with_means(Table(f"{slug}-forced-and-free", "The same models scored forced and free", columns, body, [remark]), rows)
 
 
 def with_means(table: Table, rows: list[dict]) -> Table:

@@ -33,10 +33,19 @@ def question_of(experiment: str, root: Path) -> str:
     return " ".join(docstring.split("\n\n")[0].split())
 
 
+def photographs(profile: Profile) -> str:
+    """What the photographs were that a profile's records were made from, in its author's words; "" where nobody wrote it."""
+    path = profile.folder / "photographs.txt"
+    return " ".join(path.read_text(encoding="utf-8", errors="replace").split()) if path.is_file() else ""
+
+
 def rank_runs(profile: Profile) -> list[tuple[dict, Value]]:
-    """Finished runs with their validation BLEU-4, best first: free decoding at the main beam, as in the page's first table."""
-    beam = main_beam(profile.finished)
-    scored = [(run, score_cell(run, "val", "free", beam, "BLEU-4")) for run in profile.finished]
+    """Of each model the first seed's finished run, with its validation BLEU-4, best first: free decoding at the main beam, as in the page's first table.
+
+    The first seed alone, so that a model with more seeds has no more chances to be the best.
+    """
+    beam, first = main_beam(profile.finished), {run["name"]: run for run in reversed(profile.finished)}
+    scored = [(run, score_cell(run, "val", "free", beam, "BLEU-4")) for run in first.values()]
     there = [(run, cell) for run, cell in scored if isinstance(cell, Value)]
     return sorted(there, key=lambda pair: (-pair[1].value, pair[0]["run_id"]))
 
@@ -44,8 +53,7 @@ def rank_runs(profile: Profile) -> list[tuple[dict, Value]]:
 def runs_to_show(profile: Profile) -> list[dict]:
     """Runs, one per model, in the order in which their attention is worth looking at: those that the attention experiment compares, then of every other
     system the best that the experiment `systems` compares, then the best."""
-    first = {run["name"]: run["run_id"] for run in reversed(profile.finished)}  # of several seeds the first
-    ranked = [run for run, _ in rank_runs(profile) if run["run_id"] == first[run["name"]]]
+    ranked = [run for run, _ in rank_runs(profile)]
     compared = [run for run in ranked if "attention" in run["experiments"] and run["config"].get("attention") != "none"]
     compared.sort(key=lambda run: run["config"].get("attention") != "soft")
     shown = {_system(run) for run in compared}

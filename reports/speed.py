@@ -4,6 +4,7 @@ import importlib
 import statistics
 from pathlib import Path
 
+from benchmarks.experiments.encoders import as_run
 from benchmarks.profiles import PROFILES
 from captioning.bad_input import BadInput
 from captioning.speed_records import read_speeds
@@ -103,7 +104,8 @@ def coco_table(record: dict) -> Table | None:
     search = 1 / parts["beam-best"]["images_per_second"]
     rows, trained, encoded, every, gigabytes = [], set(), set(), [], 0.0
     for name in PLANNED:
-        runs = [config for _, config in importlib.import_module(f"benchmarks.experiments.{name}").runs(PROFILES["coco"])]
+        profile = PROFILES["coco"]
+        runs = [as_run(profile, config) for _, config in importlib.import_module(f"benchmarks.experiments.{name}").runs(profile)]
         new = list({config.name: config for config in runs if config.name not in trained}.values())
         regions = {(config.encoder, config.grid) for config in new if config.frozen} - encoded
         trained |= {config.name for config in new}
@@ -118,7 +120,7 @@ def coco_table(record: dict) -> Table | None:
         rows.append((name, hours, disk))
         every, gigabytes = every + hours, gigabytes + disk
     rows.append(("all of these", every, gigabytes))
-    device = "CPU" if next(iter(record["rows"].values()))["where"]["device"].startswith("cpu") else "GPU"
+    device = "CPU" if parts["caption"]["where"]["device"].startswith("cpu") else "GPU"
     columns = [Column("Experiment", numeric=False), Column("New runs"), Column(f"Hours, 1 {device}"), Column(f"Hours, 8 {device}s")]
     columns += [Column("New regions on disk, GB")]
     remarks = [

@@ -27,7 +27,7 @@ PARTS = ("runs", "captions", "protocols", "attention")
 def inputs_of(profile: Path, places: Iterable[Path], committed: Path | None, **options: object) -> str:
     """profile: its results folder; places: results folders whose speeds and marked captions it shows; committed: the committed profile beside it."""
     files = [path for part in PARTS for path in sorted((profile / part).glob("*"))]
-    files += [path for path in sorted(profile.glob("*.json"))]
+    files += [path for names in ("*.json", "*.txt") for path in sorted(profile.glob(names))]
     files += [path for place in places for kind in ("speed", "marked") for path in sorted((place / kind).glob("*.json"))]
     files += sorted((committed / "runs").glob("*.json")) if committed else []
     digest = hashlib.sha256(json.dumps([_code(), options], sort_keys=True, default=str).encode())

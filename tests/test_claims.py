@@ -26,6 +26,7 @@ from captioning.claims import (
     SAME_SIGN_SMALLER,
     TOO_CLOSE,
     TOO_SMALL,
+    compared_seeds,
     detectable_difference,
     finding_of,
     finding_of_value,
@@ -300,6 +301,19 @@ def test_seeds_widen_the_interval_from_five_on_in_both():
     # Seeds' standard deviation is about 2 of 50 in each arm: 100 * 2 / 50 * sqrt(2 / 5) = 2.5 %; the images cancel.
     assert 5 < width < 15 and narrow < 1
     assert list(fewer["seed_differences"]) == ["0", "1", "2", "3"]
+    # With fewer than five the seeds that both have are compared: the fifth of one side is as if it were not there.
+    same = judge(CLAIM, {"convnext": {s: sides[0][s] for s in range(4)}}, {"resnet101": four}, 2000)["parts"][0]
+    assert fewer == same and fewer["relative_difference"] != five["relative_difference"]
+    assert set(fewer["values"]["BLEU-4"]["better"]) == set(fewer["values"]["BLEU-4"]["worse"]) == set("0123")
+
+
+@pytest.mark.parametrize("better, worse, compared", [
+    ((0, 1, 2), (0,), ((0,), (0,))), ((0, 1), (1, 2), ((1,), (1,))), ((0, 1), (2,), ((0, 1), (2,))),
+    ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5), ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5))), ((0, 1, 2, 3, 4), (0, 1, 2, 3), ((0, 1, 2, 3),) * 2),
+])  # fmt: skip
+def test_which_seeds_are_compared(better, worse, compared):
+    found = compared_seeds(dict.fromkeys(better), dict.fromkeys(worse))
+    assert tuple(tuple(side) for side in found) == compared
 
 
 def test_p_values_by_hand():

@@ -203,6 +203,12 @@ def test_what_is_inside_and_whose_it_is(record):
     own = make_card(described | {"encoder": described["encoder"] | {"kind": "file", "tag": "make"}})
     assert "neither its weights nor its code are inside" in own and "hf:OWNER/NAME --encoder path/to/file.py:FACTORY --img" in own
     assert "`make`: not known here, see the source" in own and ModelCard(own).data.base_model is None
+    made = make_card(described | {"encoder": described["encoder"] | {"kind": "timm", "tag": "convnext_femto.own", "stored": True}})
+    assert "its weights are inside; they are nobody's published ones, so it stands in for no encoder of the paper" in made
+    assert (
+        "`convnext_femto.own`: its maker's; where `benchmarks/distill.py` made them: MIT" in made
+        and ModelCard(made).data.base_model is None
+    )
     named = make_card(described | {"language_model": {"name": "openai-community/gpt2"}, "data": {"name": "coco2014", "fingerprint": "f"}})
     assert "openai-community/gpt2" in ModelCard(named).data.base_model and "`openai-community/gpt2`: mit" in named
     assert ModelCard(named).data.license_name == DATA["coco"].name and "CC BY 4.0" in named

@@ -96,6 +96,14 @@ def test_only_what_this_program_made_is_gone_on_from(tmp_path, monkeypatch):
         distill._begin_as(timm.create_model("convnext_zepto_rms"), weights)
 
 
+@pytest.mark.parametrize("wrong", ["--threads -1", "--seed -1", "--views 0", "--mixup -1"])
+def test_a_setting_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, wrong):
+    line = ["distill.py", "--data", "nowhere", "--out", str(tmp_path / "made.safetensors"), *wrong.split()]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(BadInput, match=f"{wrong}.*: give a number of at least"):
+        distill.main()
+
+
 def test_colours_change_and_ones_change_nothing():
     x = torch.rand(2, 3, 8, 8)
     assert torch.allclose(distill.recolour(x, np.ones((2, 3))), x, atol=1e-6)

@@ -12,7 +12,7 @@ from benchmarks import photos
 from captioning import load_captioner
 from captioning.bad_input import BadInput, run_command
 from captioning.config import Decode
-from captioning.judged_photos import counts_of, read_photos
+from captioning.judged_photos import counts_of, keep_others, read_photos
 from captioning.protocols import score_coco
 from captioning.vocabulary import UNK
 from reports.photos import photo_table
@@ -107,6 +107,40 @@ def test_captioners_that_are_not_named_stay(call, tmp_path):
     found = read_photos(path)
     assert [one["name"] for one in found["captioners"]] == ["looks", "another"] and len(found["scores"]) == 2
     assert [one["judged"] for one in found["photos"] if one["captioner"] == "another"] == ["right"] * 5
+
+
+def test_a_call_with_one_set_keeps_the_others_judgements_and_scores(call, tmp_path):
+    call()
+    path = tmp_path / "photos.json"
+    judge(path, *["right"] * 5)
+    before = read_photos(path)
+    found = before | {"photos": [one | {"judged": None} for one in before["photos"] if one["set"] == "one"], "scores": []}
+    found = json.loads(json.dumps(found))
+    keep_others(found, before)
+    assert [one["judged"] for one in found["photos"] if one["set"] == "two"] == ["right"] * 2 and found["scores"] == before["scores"]
+    assert len(found["captioners"]) == 1
+
+    # Captions that changed have no score from before; another model's under the same name go altogether.
+    again = json.loads(json.dumps(before | {"scores": []}))
+    again["photos"][-1]["caption"] += " no more"
+    keep_others(again, before)
+    assert not again["scores"] and len(again["photos"]) == 5
+    other = json.loads(json.dumps(found | {"photos": found["photos"][:3], "scores": []}))
+    other["captioners"][0]["model"] = "0" * 12
+    keep_others(other, before)
+    assert len(other["photos"]) == 3 and not other["scores"]
+
+
+def test_a_captioner_without_one_of_the_sets_has_no_row_of_it(call, tmp_path):
+    call()
+    path = tmp_path / "photos.json"
+    content = json.loads(path.read_text())
+    more = [one | {"captioner": "second"} for one in content["photos"] if one["set"] == "one"]
+    content["captioners"].append(content["captioners"][0] | {"name": "second"})
+    path.write_text(json.dumps(content | {"photos": content["photos"] + more}))
+    table, page, problems = photo_table(profile_of(tmp_path))
+    assert [row[:2] for row in table.rows] == [["looks", "one"], ["looks", "two"], ["second", "one"]] and not problems
+    assert page.count("### two") == 1 and page.count("### one") == 2
 
 
 def test_the_page_counts_and_lists_every_caption(call, tmp_path):

@@ -14,7 +14,7 @@ from benchmarks.profiles import PROFILES
 from captioning import published
 from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
 from captioning.claims_file import read_claims
-from captioning.findings import by_name_and_seed
+from captioning.findings import by_name_and_seed, findings
 from captioning.published import load_questions
 from captioning.records import list_records
 from reports.profile import load_profile
@@ -47,6 +47,7 @@ def test_every_question_compares_runs_of_an_experiment_and_says_what_would_chang
             config = next(config for _, config in rows if config.name == condition.run)
             assert config.encoder.startswith(condition.encoder) and config.pretrained == (condition.weights == "ImageNet")
     asked = {condition.run for question in questions for condition in (*question.better, *question.worse)}
+    asked |= {condition.instead.run for question in questions for condition in (*question.better, *question.worse) if condition.instead}
     assert asked == json.loads(published.QUESTIONS.read_text(encoding="utf-8"))["conditions"].keys()
 
 
@@ -86,6 +87,22 @@ def test_the_committed_answers_are_the_records_arithmetic(answered):
         assert low < part["relative_difference"] < high
         assert one["finding"] == (REPRODUCED if low > 0 else CONTRADICTED if high < 0 else TOO_CLOSE)
     assert measured >= 5
+
+
+def test_the_row_that_everybody_can_run_answers_where_ones_own_is_not_there(tmp_path):
+    """The same records under the names that they have without --encoder; with both the reader's own counts."""
+    question = next(one for one in load_questions() if one.id == "deit-over-cnn")
+    records = [copy.deepcopy(one) for one in list_records(HOME / "runs")[0] if one["name"] in ("deit-tiny", "resnet50-v1")]
+    theirs = copy.deepcopy([one for one in records if one["name"] == "resnet50-v1"])
+    for one in theirs:
+        one["name"] = "resnet50"
+        one["encoder"] |= {"tag": "resnet50.tv_in1k", "source": "timm", "sha256": "0" * 64}
+    others = [one for one in records if one["name"] == "deit-tiny"]
+    (own,), (answer,), (both,) = (findings(HOME, [question], found, draws=50) for found in (records, others + theirs, records + theirs))
+    assert own == both and own["worse"] == ["resnet50-v1"] and answer["worse"] == ["resnet50"]
+    assert answer["parts"][0]["relative_difference"] == own["parts"][0]["relative_difference"] and answer["finding"] == own["finding"]
+    (nothing,) = findings(HOME, [question], others, draws=50)
+    assert nothing["finding"] == NOT_RUN and nothing["reason"] == "resnet50-v1 was not run"
 
 
 def test_the_table_has_every_question_and_the_largest_difference_first(answered):

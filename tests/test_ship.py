@@ -71,6 +71,23 @@ def test_what_is_not_ours_to_give_is_refused_and_nothing_is_left(made, tmp_path,
     assert not list(tmp_path.glob("checkpoints/*")) and not list(tmp_path.glob("checkpoints/.*"))
 
 
+def test_weights_that_the_configuration_does_not_describe_are_refused(made, tmp_path):
+    checkpoint, record = made()
+    (checkpoint / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(BadInput, match="is not the file that its config.json describes"):
+        ship(checkpoint, record, tmp_path / "checkpoints/shipped")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(made, tmp_path):
+    (tmp_path / "checkpoints/demo").mkdir(parents=True)
+    (tmp_path / "checkpoints/demo/weights").write_bytes(b"of years")
+    for to in (tmp_path / "checkpoints", tmp_path / "checkpoints/demo/weights"):
+        with pytest.raises(BadInput, match="a captioner takes a folder of its own, like"):
+            ship(*made(), to)
+    assert (tmp_path / "checkpoints/demo/weights").read_bytes() == b"of years"
+
+
 def test_our_own_tuned_encoder_is_ours_and_too_large_is_refused(made, tmp_path):
     def ours(description, record):
         description["encoder"] |= {"stored": True, "tag": "convnext_femto.own"}

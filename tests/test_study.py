@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks import study
 from benchmarks.plan import make_plan
 from benchmarks.profiles import PROFILES
@@ -26,6 +28,35 @@ def test_every_step_names_runs_that_exist():
             found |= {run.config.name + str(run.config.seed) for run in plan}
         assert len(found) >= 40
     assert any("make-hard" in name for name in found)
+
+
+@pytest.mark.parametrize("encoder", ["", f"{ROOT / 'tests/tiny_encoder.py'}:make"])
+def test_every_table_has_the_row_that_its_others_vary(encoder):
+    """With each seed; of `attention` the soft row of each encoder, of `learning_rates` each frozen one."""
+    steps = {}
+    for call in study.calls(encoder):
+        encoders = [call.encoder] if call.encoder else []
+        for run in make_plan(PROFILES["flickr8k"], list(call.only), 1, encoders, "none", lambda _: "data", just_seed=call.seed):
+            for experiment in run.labels:
+                steps.setdefault((experiment, call.seed), {})[run.config.name] = run
+    frozen = {name for rows in steps.values() for name in rows if name in ("deit-tiny", "mobilenetv2", "resnet50", "make")}
+    asked = 0
+    for (experiment, _), rows in steps.items():
+        if experiment not in ("encoders", "shipped"):
+            for name in rows:
+                mains = [main for main in frozen if name == main or name.startswith(f"{main}-")]
+                assert all(main in rows for main in mains), (experiment, name)
+                asked += len(mains)
+    assert asked >= 30
+
+
+def test_only_the_rows_of_encoders_are_decoded_at_the_widest_beam():
+    own = f"{ROOT / 'tests/tiny_encoder.py'}:make"
+    only = ["encoders", "attention:deit-tiny", "attention:deit-tiny-hard", "attention:make-none", "systems", "shipped"]
+    plan = make_plan(PROFILES["flickr8k"], [*only, "published_or_corrected"], 1, [own], "none", lambda _: "data")
+    wide = {run.config.name for run in plan if run.config.beams == (1, 3, 5, 7)}
+    assert {"deit-tiny", "resnet50", "make"} <= wide == {run.config.name for run in plan if "encoders" in run.labels}
+    assert {run.config.beams for run in plan if run.config.name not in wide} == {(1, 3, 5)}
 
 
 def test_a_budget_leaves_the_rest_planned(tmp_path):

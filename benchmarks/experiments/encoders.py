@@ -35,7 +35,7 @@ SMALL = {
 
 def runs(profile) -> list:
     """(label, configuration) of each row."""
-    base = profile.base
+    base = encoder_base(profile)
     if profile.name == "demo":
         return [(f"{family} (small member)", replace(base, name=name, encoder=member)) for name, (_, family, member) in ROWS.items()]
     # The exact weight tag is the row: timm's bare names would mix ImageNet-1k with larger sets.
@@ -46,6 +46,19 @@ def runs(profile) -> list:
     if profile.name == "flickr8k":
         rows += [(label, replace(base, name=name, encoder=encoder)) for name, (label, encoder) in SMALL.items()]
     return rows
+
+
+def encoder_base(profile):
+    """The settings that all rows of this experiment share."""
+    return replace(profile.base, beams=profile.encoder_beams or profile.base.beams)
+
+
+def as_run(profile, config, own=()):
+    """A row of any experiment as it is run: only the rows here (own: names of further ones) are decoded at the widest beam, which rows that vary one of
+    them would take over with the rest."""
+    if config.beams == profile.encoder_beams and config.name not in {*own, *(row.name for _, row in runs(profile))}:
+        return replace(config, beams=profile.base.beams)
+    return config
 
 
 def main_row(profile) -> tuple:
