@@ -46,7 +46,7 @@ WIDE = (1, 3, 5, 7)
 # Flickr8k is for machines without a GPU too: its other experiments build upon the smallest encoder.
 PROFILES = {
     "demo": Profile("demo", "demo", photos=False, base=DEMO, main="convnext", minutes=0.8, tuned_minutes=2.2),
-    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, main="deit-tiny", encoder_beams=WIDE, minutes=27),
+    "flickr8k": Profile("flickr8k", "", photos=True, base=PHOTOGRAPHS, main="deit-tiny", encoder_beams=WIDE, minutes=27, tuned_minutes=100),
     "flickr30k": Profile("flickr30k", "", photos=True, base=PHOTOGRAPHS, main="convnext", encoder_beams=WIDE),
     "coco": Profile("coco", "", photos=True, base=PHOTOGRAPHS, main="convnext", encoder_beams=WIDE),
 }

@@ -4,7 +4,7 @@ The paper's claims are against Show, Attend and Tell's soft and hard attention (
 19.5 and 21.3), measured by other people with another encoder. Here one encoder and one decoder: the mean region as the control, soft, hard.
 Expected: on COCO the control loses about one BLEU-4 point (30.5 against 31.7 in a third-party replication); on the demo scenes, which need
 attention, much more. Where soft and hard look is measured on scenes by the pointing game.
-Cost, one CPU core a row: 40 seconds to 1 minute on the demo; 30 to 51 on Flickr8k with DeiT-tiny (8 epochs, a shared core).
+Cost, one CPU core a row: 40 seconds to 1 minute on the demo; about 27 on Flickr8k with DeiT-tiny (8 epochs).
 """
 
 from dataclasses import replace

@@ -5,7 +5,7 @@ The paper's table: ConvNeXt against ResNet-101, ResNet-152, VGG-16, ResNeXt-101,
 them), top-5 77.80 % against 73.09 %. On photographs ViT and DeiT stand there once more with the 14x14 regions that are theirs; Flickr8k has four small
 nets besides, for machines without a GPU. On the demo scenes each family has a small member that knows single drawn objects (the column says how well)
 and 8x8 regions; what differs is what those hold of a scene.
-Cost, one CPU core a row: 40 seconds on the demo; on Flickr8k, 8 epochs on a core that others share, 51 minutes for DeiT-tiny, 66 for ResNet-50.
+Cost, one CPU core a row: 40 seconds on the demo; on Flickr8k, 8 epochs, 27 minutes for DeiT-tiny, 50 for ResNet-50.
 """
 
 from dataclasses import replace

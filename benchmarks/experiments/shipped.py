@@ -4,7 +4,7 @@ Two that fit into a checkout: the best decoder on a frozen DeiT-tiny, without th
 needs: a small ConvNeXt whose weights were made here (benchmarks/distill.py), frozen, and tuned with the decoder. The control is as the tuned one, but
 from random weights, and its encoder learns at ten times the rate.
 Twice the epochs of the tables where frozen, and weights of half precision, as they are shipped. No claim of the paper is judged on these rows.
-Cost, one CPU core a row: forty to fifty minutes frozen, an hour and a half tuned; on a GPU minutes. run_all.py --all, or by name.
+Cost, one CPU core a row: an hour frozen, an hour and a half tuned; on a GPU minutes. run_all.py --all, or by name.
 """
 
 from dataclasses import replace
