@@ -70,7 +70,7 @@ def _row(question: dict) -> list:
     return [
         question["sentence"], ANSWERS[question["finding"]], measured,
         Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
-        minus_sign(", ".join(percent(difference) for difference in part["seed_differences"].values())),
+        _each(part) or "1 seed",
         Value(question["p_holm"], p_text(question["p_holm"])),
         Missing("not scored on test") if test is None else Value(test, percent(test)),
         Value(part["images"], f"{part['images']:,}"), question["note"],
@@ -87,13 +87,19 @@ def findings_in_words(questions: list[dict], most: int = 5) -> list[str]:
     said = []
     for one in sorted(answered, key=lambda one: -abs(_difference(one)))[:most]:
         part = deciding_part(one)
-        seeds, each = seeds_of(part, one["metric"]), part["seed_differences"].values()
-        apart = f" ({minus_sign(', '.join(map(percent, each)))})" if len(each) > 1 else ""
+        seeds, each = seeds_of(part, one["metric"]), _each(part)
+        apart = f" ({each})" if each else ""
         said.append(
             f"{one['sentence']}: {ANSWERS[one['finding']]}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
             f"({between(part['interval'])}, {part['interval_kind']}), n = {part['images']:,}, {_seeds(seeds)}{apart}."
         )
     return said
+
+
+def _each(part: dict) -> str:
+    """The difference of each seed; "" of one, which is the difference itself."""
+    each = part["seed_differences"].values()
+    return minus_sign(", ".join(map(percent, each))) if len(each) > 1 else ""
 
 
 def _seeds(seeds: Value | str) -> str:

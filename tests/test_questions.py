@@ -121,10 +121,15 @@ def test_the_table_has_every_question_and_the_largest_difference_first(answered)
 def test_findings_in_words_name_interval_images_and_seeds(answered):
     said = findings_in_words(answered)
     assert 3 <= len(said) <= 5
+    number = r"[+−]?\d+\.\d"
     for sentence in said:
-        assert re.search(
-            r": (yes|no, the opposite)\. [+−]\d+\.\d % \S+ \(−?\d+\.\d to −?\d+\.\d, images (only|and seeds)\), n = 1,000, ", sentence
-        ), sentence
+        found = re.search(
+            rf": (yes|no, the opposite)\. {number} % \S+ \({number} to {number}, images (only|and seeds)\), n = 1,000, (\d+) seeds?(.*)\.$",
+            sentence,
+        )
+        assert found, sentence
+        seeds, each = int(found[3]), re.findall(rf"{number} %", found[4])
+        assert len(each) == (seeds if seeds > 1 else 0), sentence
     assert findings_in_words([one | {"finding": TOO_CLOSE} for one in answered]) == []
 
 
