@@ -22,6 +22,7 @@ from captioning.findings import file_sha256
 from captioning.pointing import score_saved
 from captioning.protocols import score_predictions
 from captioning.published import FOLDER
+from captioning.record_facts import ended_shares
 from captioning.records import list_records, write_plan, write_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,9 +44,10 @@ def _cut_run(home: Path, name: str, source: dict, images: int) -> None:
     first = _first(source, "references", images)
     references = _write(home, "references-d561bc08aef49822", first)
     header, *lines = _read(source, "captions")
-    header |= {"run_id": own}
+    header |= {"run_id": own, "beams": list(config.beams)}
     ids = {line["id"] for line in first}
-    kept = [line | {"pointing": POINTED} for line in lines if line["id"] in ids]
+    beams = [str(beam) for beam in config.beams]  # of photographs there may be more
+    kept = [line | {"pointing": POINTED, "free": {beam: line["free"][beam] for beam in beams}} for line in lines if line["id"] in ids]
     captions = _write(home, own, [header, *kept])
     curve = home / f"runs/{own}.metrics.jsonl"
     curve.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ def _cut_run(home: Path, name: str, source: dict, images: int) -> None:
     }  # fmt: skip
     predictions = home / captions["path"]
     record["scores"] = {split: score_predictions(predictions, split) for split in ("val", "test")}
+    record["ended"] = ended_shares(kept)
     record["pointing"] = {split: score_saved(predictions, split) for split in ("val", "test")}
     write_record(home / "runs", json.loads(json.dumps(record)))
 

@@ -19,7 +19,7 @@ from captioning.published import load_questions
 from captioning.records import list_records
 from reports.profile import load_profile
 from reports.questions import ANSWERS, cannot_judge, findings_in_words, question_table, same_data_tables
-from reports.tables import Published, Value
+from reports.tables import Missing, Published, Value
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / "results/evidence/flickr8k"
@@ -64,6 +64,11 @@ def test_a_wrong_field_is_named(tmp_path, change, message):
     assert content["questions"][0]["id"] in str(error.value)
 
 
+def part_seeds(question: dict) -> list[str]:
+    (part,) = question["parts"]
+    return list(part["seed_differences"])
+
+
 def test_the_committed_answers_are_the_records_arithmetic(answered):
     runs = by_name_and_seed(list_records(HOME / "runs")[0])
     assert [one["id"] for one in answered] == [question.id for question in load_questions()]
@@ -76,9 +81,13 @@ def test_the_committed_answers_are_the_records_arithmetic(answered):
             continue
         measured += 1
         means = {}
+        seeds = {name: {seed for seed, run in runs[name].items() if run["status"] == "finished"} for name in (better, worse)}
+        both = seeds[better] & seeds[worse]
+        compared = seeds if min(map(len, seeds.values())) >= 5 else dict.fromkeys(seeds, both)
+        assert both and set(part_seeds(one)) == {str(seed) for seed in both}
         for split in ("val", "test"):
             for name in (better, worse):
-                values = [run["scores"][split]["coco"]["5"]["scores"][metric] for run in runs[name].values() if run["status"] == "finished"]
+                values = [runs[name][seed]["scores"][split]["coco"]["5"]["scores"][metric] for seed in compared[name]]
                 means[split, name] = sum(values) / len(values)
         (part,), (on_test,) = one["parts"], one["test"]
         for split, found in (("val", part), ("test", on_test)):
@@ -162,7 +171,12 @@ def test_what_was_published_on_the_same_data_stands_beside_ours(profile):
     record = next(run for run in profile.finished if run["name"] == "deit-tiny-hard")
     mine = next(row for row in ours if row[0].label == f"ours: {profile.heading(record).label}")
     assert mine[4].value == record["scores"]["test"]["coco"]["5"]["scores"]["BLEU-4"]
-    values = [row[4].value for row in ours]
+    at_seven = [row for row in ours if row[0].label.endswith(", beam 7, protocol free")]
+    assert at_seven == ours[-len(at_seven) :] and any("beam 7" in source for source in free.sources)
+    values = [row[4].value for row in ours if row not in at_seven]
     assert values == sorted(values, reverse=True) and len(values) >= 5
+    wide = next(run for run in profile.finished if run["name"] == "efficientnet-lite0")
+    (row,) = [row for row in at_seven if row[0].label.startswith(f"ours: {profile.heading(wide).label},")]
+    assert row[4].value == wide["scores"]["test"]["free"]["7"]["scores"]["BLEU-4"] and isinstance(row[5], Missing)
     assert any(isinstance(row[2], Published) for row in forced.rows) and any(isinstance(row[2], Value) for row in forced.rows)
     assert same_data_tables(dataclasses.replace(profile, name="demo")) == []
