@@ -521,7 +521,8 @@ def test_estimates():
     assert estimates.minutes_of(by_name["convnext-lr1e-4"], records, profile) == 100
     assert estimates.minutes_of(by_name["convnext"], [], profile) == profile.minutes
     assert estimates.total_minutes([by_name["deit-tiny"], by_name["convnext"]], records, profile, 2) == 12.5
-    assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == 0  # nobody has measured it
+    assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == profile.tuned_minutes / 2
+    assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], PROFILES["coco"], 2) == 0  # nobody has measured it
     two = [by_name["deit-tiny"], by_name["convnext"]]
     assert estimates.longest_first([*two, by_name["convnext-lr1e-4"]], records, profile) == [by_name["convnext-lr1e-4"], *two[::-1]]
     regions = 8000 * 49 * 2 * (192 + 768)
