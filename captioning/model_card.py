@@ -18,6 +18,7 @@ from captioning.config import main_beam_of
 from captioning.licences import ASK_THE_SOURCE, DATA, LANGUAGE_MODEL_LICENCES, OWN_WEIGHTS, TIMM_LICENCES, DataLicence
 from captioning.records import read_record
 from captioning.systems import SYSTEMS
+from captioning.trunks import is_own
 
 CARD = "README.md"
 # Our names of metrics -> the Hub's. The parts of the loss are no measure of captions and stay in the record.
@@ -191,7 +192,7 @@ def _encoder_licence(encoder: dict) -> str:
         return "MIT, as ReCap"
     if encoder["kind"] == "torchvision":
         return "bsd-3-clause, torchvision's"
-    if encoder["tag"].endswith(".own"):
+    if is_own(encoder["tag"]):
         return OWN_WEIGHTS
     if encoder["kind"] == "timm":
         return _timm_licence(encoder["tag"]) or ASK_THE_SOURCE
@@ -243,7 +244,7 @@ def _where_encoder(encoder: dict) -> str:
         inside = "its weights are inside, its code is not" if encoder["stored"] else "neither its weights nor its code are inside"
         return f"{inside}: it is a Python file of its maker's, to be named by `--encoder path/to/file.py:FACTORY`"
     if encoder["stored"]:
-        own = "; they are nobody's published ones, so it stands in for no encoder of the paper" if encoder["tag"].endswith(".own") else ""
+        own = "; they are nobody's published ones, so it stands in for no encoder of the paper" if is_own(encoder["tag"]) else ""
         return f"its weights are inside{own}"
     return (
         f"its weights are not inside but fetched by that name with `--download` (sha256 {_code(encoder['weights_sha256'][:16])}) or taken from `--weights DIR`, and "
