@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.plan import Run
@@ -27,14 +28,16 @@ DIMS = {
     "deit_tiny_patch16_224": 192,
 }
 BYTES = 2  # fp16
+REGIONS = ("system", "encoder", "grid", "image_size", "encoder_mode", "augment")  # what says what a decoder reads, and whether it is kept
 CHECKPOINT_GB = {"frozen": 0.05, "tuned": 0.4}  # the decoder (512 wide, 10,000 words), and with it an encoder of 90 million parameters
 DEMO_GB = 0.005
 DEMO_GRID, DEMO_DIM, DEMO_PIXELS = 8, 256, 64  # regions a side, the widest member's features of one, pixels a side
 
 
 def minutes_of(run: Run, records: Sequence[dict], profile: Profile) -> float:
-    """As the same row took here with another seed, else as like rows did (encoder frozen or learning), else what the profile says; 0 is not known."""
-    seconds = [r["cost"]["train_seconds"] + r["cost"]["eval_seconds"] for r in like(run, records)]
+    """As the same row took here with another seed, else as like rows did for as many epochs, else what the profile says; 0 is not known."""
+    epochs = run.config.epochs
+    seconds = [r["cost"]["train_seconds"] * epochs / r["config"]["epochs"] + r["cost"]["eval_seconds"] for r in like(run, records)]
     return statistics.median(seconds) / 60 if seconds else profile.minutes if run.config.frozen else profile.tuned_minutes
 
 
@@ -44,9 +47,12 @@ def longest_first(missing: Sequence[Run], records: Sequence[dict], profile: Prof
 
 
 def like(run: Run, records: Sequence[dict]) -> list[dict]:
-    """Finished records that tell what a run will take: of the same row, else of the same kind."""
+    """Finished records that tell what a run will take: of the same row, else of one on the same regions, else with the encoder frozen or learning as its."""
     measured = [record for record in records if record["status"] == "finished"]
-    return [r for r in measured if r["name"] == run.config.name] or [r for r in measured if r["encoder"]["frozen"] == run.config.frozen]
+    config = asdict(run.config)
+    frozen = [r for r in measured if r["encoder"]["frozen"] == run.config.frozen]
+    same = [r for r in frozen if all(r["config"].get(field) == config[field] for field in REGIONS)]
+    return [r for r in measured if r["name"] == config["name"]] or same or frozen
 
 
 def basis_of(missing: Sequence[Run], records: Sequence[dict]) -> str:
@@ -74,7 +80,9 @@ def disk_gb(missing: Sequence[Run], profile: Profile, images: int) -> tuple[floa
             continue
         side = config.grid or (DEMO_GRID if demo else 14)
         dim = DEMO_DIM if demo else DIMS.get(config.encoder.partition(".")[0], max(DIMS.values()))
-        kept[(config.encoder, config.grid, config.image_size, config.resize)] = images * side * side * dim * BYTES
+        seed = None if config.pretrained else config.seed
+        key = (config.encoder, seed, side, config.image_size, config.resize, config.normalise, config.final_norm, config.features)
+        kept[key] = images * side * side * dim * BYTES
     sizes = {run.config.image_size or (DEMO_PIXELS if demo else 224) for run in able}
     pixels = sum(images * size * size * 3 for size in sizes)
     checkpoints = sum(DEMO_GB if demo else CHECKPOINT_GB["frozen" if run.config.frozen else "tuned"] for run in able)

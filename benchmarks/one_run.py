@@ -68,11 +68,12 @@ def execute(run: Run, place: Place, data) -> None:
         data=place.data, weights=place.weights, out=str(checkpoint), device=place.device, threads=place.threads,
         cache=place.cache, save_minutes=place.save_minutes,
     )  # fmt: skip
+    predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
     if not is_trained(checkpoint, run):
+        predictions.unlink(missing_ok=True)  # of an earlier training, whose checkpoint is gone: elsewhere this one's captions differ
         train(run.config, where, data)
     begun = time.monotonic()
     captioner = _load(run, place, checkpoint)
-    predictions = place.folder / "captions" / f"{run.run_id}.jsonl.gz"
     save_references(data, predictions.parent)
     save_training(data, predictions.parent)
     if not predictions.exists():

@@ -125,13 +125,13 @@ def work(options, profile, data, where: str, folder: Path, plan: list[Run], miss
     from benchmarks.runner import only_one
 
     with only_one(folder):
+        note_plan(folder, plan, options, {run.run_id: minutes_of(run, records, profile) for run in missing})
+        if options.plan:
+            return 0
         if options.force:
             forget(folder, missing)
         for run in missing:
             drop_changed_files(folder, run)
-        note_plan(folder, plan, options, {run.run_id: minutes_of(run, records, profile) for run in missing})
-        if options.plan:
-            return 0
         failed = run_missing(options, profile, data, where, folder, missing) if missing else 0
         rules_of_done_runs(folder, plan)
         report = rebuild_report(options) if any((folder / "runs").glob("*.json")) else None

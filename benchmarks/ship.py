@@ -40,7 +40,10 @@ def main() -> int:
 
 
 def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
-    """Copy a checkpoint to the folder `to`, all of it or nothing; what lay there before goes. Raises BadInput."""
+    """Copy a checkpoint to the folder `to`, all of it or nothing; what lay there before goes. Raises BadInput.
+
+    A process that is killed between the last two renames leaves what lay there in the hidden folder .ship-* beside it.
+    """
     from captioning.checkpoint import read_description
     from captioning.fingerprint import file_sha256
     from captioning.model_card import write_card
@@ -72,9 +75,15 @@ def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, new / name)
         write_card(new, found)
-        if to.exists():
-            to.rename(Path(place) / "before")  # goes with the place, when the new one lies there
-        new.rename(to)
+        before = Path(place) / "before"  # goes with the place, when the new one lies there
+        try:
+            if to.exists():
+                to.rename(before)
+            new.rename(to)
+        except BaseException:
+            if before.exists():
+                before.rename(to)
+            raise
     return to
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from captioning import protocols
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
-from captioning.claims import RULES
-from captioning.findings import by_name_and_seed, conditions_here, findings
+from captioning.claims import NOT_RUN, RULES
+from captioning.findings import about_what_was_run, by_name_and_seed, conditions_here, findings
 from captioning.fingerprint import file_sha256
 from captioning.published import FOLDER, QUESTIONS, Claim, load_claims, load_numbers, load_questions, load_scale
 from captioning.records import read_plan
@@ -62,7 +62,7 @@ def make_claims(
         "files": dict(sorted((_record_files(records, digest) | _prediction_files(records, digest, FILES)).items())),
     }
     claims = load_claims(published / "claims.json", load_numbers(published / "numbers.json"))
-    questions = [one for one in load_questions(asked) if len(conditions_here(one, folder.name)) == 2]
+    questions = [about_what_was_run(one, runs) for one in load_questions(asked) if len(conditions_here(one, folder.name)) == 2]
     for kind, these in (("claims", claims), ("questions", questions)):
         inputs = {claim.id: _inputs(claim, folder.name, runs, digest) for claim in these}
         known = _unchanged(earlier, content, kind, inputs)
@@ -177,7 +177,10 @@ def _inputs(claim: Claim, profile: str, runs: Mapping[str, Mapping[int, dict]], 
 
 
 def _unchanged(earlier: Path | None, content: dict, kind: str, inputs: Mapping[str, dict]) -> dict[str, dict]:
-    """claim id -> its finding in the earlier file, of those that rest on the same. A file that cannot be read has none: it is about to be replaced."""
+    """claim id -> its finding in the earlier file, of those that rest on the same. A file that cannot be read has none: it is about to be replaced.
+
+    What could not be judged is tried again: the reason may have passed, such as a tokenizer that had no memory.
+    """
     try:
         before = read_claims(earlier) if earlier else {}
     except BadInput:
@@ -185,4 +188,4 @@ def _unchanged(earlier: Path | None, content: dict, kind: str, inputs: Mapping[s
     if any(before.get(name) != content[name] for name in _INPUTS):
         return {}
     same = [claim for claim in before[kind] if {name: claim.get(name) for name in ("records", "predictions")} == inputs.get(claim["id"])]
-    return {claim["id"]: claim for claim in same if "p" in claim and "finding" in claim}
+    return {claim["id"]: claim for claim in same if "p" in claim and claim.get("finding", NOT_RUN) != NOT_RUN}

@@ -52,7 +52,7 @@ def findings(
     """
     folder, scale, known = Path(profile_folder), load_scale() if scale is None else scale, known or {}
     runs, digest = by_name_and_seed(records), cache(file_sha256)
-    claims = [_about_what_was_run(claim, runs) for claim in claims]
+    claims = [about_what_was_run(claim, runs) for claim in claims]
     gathered = [None if claim.id in known else _gather(folder, claim, runs, digest) for claim in claims]
     drawn = resample_together([one for claim, own in zip(claims, gathered, strict=True) if own for one in _needed(claim, own)], draws)
     found = [
@@ -65,14 +65,17 @@ def findings(
     return found
 
 
-def _about_what_was_run(claim: Claim, runs: Mapping[str, Mapping[int, dict]]) -> Claim:
-    """The claim, with the conditions that stand in for those that were not run, where these were."""
+def about_what_was_run(claim: Claim, runs: Mapping[str, Mapping[int, dict]]) -> Claim:
+    """The claim, with the conditions that stand in for others where more of them have finished: all or none, so that both sides are of one kind."""
 
-    def run(condition: Condition) -> Condition:
-        other = condition.instead
-        return other if other and condition.run not in runs and other.run in runs else condition
+    def finished(condition: Condition) -> bool:
+        return any(record["status"] == "finished" for record in runs.get(condition.run, {}).values())
 
-    return replace(claim, better=tuple(map(run, claim.better)), worse=tuple(map(run, claim.worse)))
+    paired = [condition for condition in (*claim.better, *claim.worse) if condition.instead]
+    if sum(finished(one.instead) for one in paired) <= sum(map(finished, paired)):
+        return claim
+    better, worse = (tuple(one.instead or one for one in side) for side in (claim.better, claim.worse))
+    return replace(claim, better=better, worse=worse)
 
 
 def by_name_and_seed(records: Iterable[dict], planned: Collection[str] = ()) -> dict[str, dict[int, dict]]:

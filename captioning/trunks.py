@@ -334,7 +334,7 @@ def _local_weights(tag: str, place: Path) -> Path:
     tried = [f"{tag}.safetensors", f"{tag}/model.safetensors"]
     if tag in torchvision_weights.ENUMERATIONS:  # a bare name would be some timm weights of this architecture
         tried += [f"{tag}.pth", torchvision_weights.file_name(tag)]
-    else:
+    elif not is_own(tag):  # a bare name would be somebody's published ones
         tried += [f"{name}.safetensors", f"{name}/model.safetensors"]
     for candidate in tried:
         if (place / candidate).is_file():

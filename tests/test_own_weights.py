@@ -1,6 +1,7 @@
 """timm's architecture with weights of one's own: NAME.own never stands for a download, and benchmarks/distill.py makes such weights."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_own_weights_are_never_fetched():
         locate("convnext_atto.own", True)
     with pytest.raises(BadInput, match="timm knows no such model"):
         exact_tag("convnext_zilch.own")
+
+
+def test_published_weights_in_a_folder_are_not_ones_own(weights, tmp_path):
+    """Only a file of that very name is: what ships holds nobody else's."""
+    shutil.copyfile(weights, tmp_path / "convnext_atto.safetensors")
+    assert locate("convnext_atto", True, str(tmp_path)).weights_path == tmp_path / "convnext_atto.safetensors"
+    with pytest.raises(BadInput, match="none of convnext_atto.own.safetensors, convnext_atto.own/model.safetensors is there"):
+        locate("convnext_atto.own", True, str(tmp_path))
+    shutil.copyfile(weights, tmp_path / "convnext_atto.own.safetensors")
+    assert locate("convnext_atto.own", True, str(tmp_path)).weights_path == tmp_path / "convnext_atto.own.safetensors"
 
 
 def test_a_view_is_the_same_for_the_same_numbers():

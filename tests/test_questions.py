@@ -6,6 +6,7 @@ import html
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from benchmarks.profiles import PROFILES
 from captioning import published
 from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
-from captioning.claims_file import read_claims
-from captioning.findings import by_name_and_seed, findings
+from captioning.claims_file import make_claims, read_claims, write_claims
+from captioning.findings import about_what_was_run, by_name_and_seed, findings
 from captioning.published import load_questions
 from captioning.records import list_records
 from reports.profile import load_profile
@@ -112,6 +113,43 @@ def test_the_row_that_everybody_can_run_answers_where_ones_own_is_not_there(tmp_
     assert answer["parts"][0]["relative_difference"] == own["parts"][0]["relative_difference"] and answer["finding"] == own["finding"]
     (nothing,) = findings(HOME, [question], others, draws=50)
     assert nothing["finding"] == NOT_RUN and nothing["reason"] == "resnet50-v1 was not run"
+
+
+def test_a_question_of_soft_and_none_is_about_one_encoder():
+    """Both sides of one's own net, or both of everybody's: whichever have more finished runs."""
+    question = next(one for one in load_questions() if one.id == "attention-over-none-cnn")
+
+    def asked(**status: str) -> list[str]:
+        runs = {name.replace("_", "-"): {0: {"status": found}} for name, found in status.items()}
+        claim = about_what_was_run(question, runs)
+        return [condition.run for condition in (*claim.better, *claim.worse)]
+
+    own, theirs = ["resnet50-v1", "resnet50-v1-none"], ["resnet50", "resnet50-none"]
+    assert asked() == asked(resnet50_v1="finished", resnet50_none="finished") == own
+    assert asked(resnet50_v1="failed", resnet50="finished", resnet50_none="finished") == theirs
+    assert asked(resnet50_v1="finished", resnet50_v1_none="finished", resnet50="finished", resnet50_none="finished") == own
+
+
+def test_a_question_is_judged_once_what_stands_in_has_run(tmp_path):
+    """The second build knows of the first's "not run", and that its reason is gone."""
+    records = {one["name"]: one for one in list_records(HOME / "runs")[0] if one["config"]["seed"] == 0}
+    folder = tmp_path / "flickr8k"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "captions").mkdir()
+    for file in {records[name]["files"][kind]["path"] for name in ("deit-tiny", "resnet50-v1") for kind in ("captions", "references")}:
+        shutil.copyfile(HOME / file, folder / file)
+    theirs = copy.deepcopy(records["resnet50-v1"]) | {"name": "resnet50", "run_id": "resnet50-0-0123456789"}
+    theirs["encoder"] |= {"tag": "resnet50.tv_in1k", "source": "timm", "sha256": "0" * 64}
+
+    def build(*runs: dict) -> dict:
+        for run in runs:
+            (folder / "runs" / f"{run['run_id']}.json").write_text(json.dumps(run))
+        content = make_claims(folder, runs, tmp_path / "claims.json", draws=20)
+        write_claims(tmp_path / "claims.json", content)
+        return next(one for one in content["questions"] if one["id"] == "deit-over-cnn")
+
+    first, second = build(records["deit-tiny"]), build(records["deit-tiny"], theirs)
+    assert first["finding"] == NOT_RUN and second["finding"] != NOT_RUN and len(second["records"]) == len(first["records"]) + 1
 
 
 def test_the_table_has_every_question_and_the_largest_difference_first(answered):

@@ -1,6 +1,7 @@
 """The main job as a reader runs it: records that hold, an idle second call, killed at bad moments and equal to an unbroken run, failures that stop nothing."""
 
 import contextlib
+import dataclasses
 import fcntl
 import gzip
 import json
@@ -511,15 +512,23 @@ def test_estimates():
     plan = make_plan(profile, ["encoders:deit-tiny", "encoders:convnext", "learning_rates"], 1, [], "none", lambda _: "data")
     by_name = {run.config.name: run for run in plan}
 
-    def record(name: str, seconds: float, frozen: bool) -> dict:
+    def record(name: str, seconds: float, frozen: bool, **config) -> dict:
         cost = {"train_seconds": seconds, "eval_seconds": 0}
-        return {"status": "finished", "name": name, "encoder": {"frozen": frozen}, "cost": cost}
+        config = dataclasses.asdict(by_name["deit-tiny"].config) | {"encoder": name, "name": name} | config
+        return {"status": "finished", "name": name, "config": config, "encoder": {"frozen": frozen}, "cost": cost}
 
     records = [record("deit-tiny", 600, True), record("x", 1200, True), record("y", 6000, False), {"status": "failed", "name": "convnext"}]
     assert estimates.minutes_of(by_name["deit-tiny"], records, profile) == 10
     assert estimates.minutes_of(by_name["convnext"], records, profile) == 15
     assert estimates.minutes_of(by_name["convnext-lr1e-4"], records, profile) == 100
     assert estimates.minutes_of(by_name["convnext"], [], profile) == profile.minutes
+    # A row on the same regions says more than other frozen ones, and half as many epochs take half the time.
+    same = [*records, record("z", 480, True, encoder=by_name["convnext"].config.encoder, epochs=by_name["convnext"].config.epochs // 2)]
+    assert estimates.minutes_of(by_name["convnext"], same, profile) == 16
+    augmented = dataclasses.replace(by_name["convnext"].config, name="other", augment="crop")
+    assert (
+        estimates.minutes_of(dataclasses.replace(by_name["convnext"], config=augmented), same, profile) == 16
+    )  # the middle of all frozen ones
     assert estimates.total_minutes([by_name["deit-tiny"], by_name["convnext"]], records, profile, 2) == 12.5
     assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], profile, 2) == profile.tuned_minutes / 2
     assert estimates.total_minutes([by_name["convnext-lr1e-4"]], [], PROFILES["coco"], 2) == 0  # nobody has measured it
@@ -528,6 +537,11 @@ def test_estimates():
     regions = 8000 * 49 * 2 * (192 + 768)
     under_the_cache = (regions + 8000 * 224 * 224 * 3) / 1e9
     assert estimates.disk_gb(two, profile, 8000) == pytest.approx((2 * estimates.CHECKPOINT_GB["frozen"], under_the_cache))
+    # Regions of random weights are others, and others with each seed.
+    random = make_plan(profile, ["learning_rates:deit-tiny-random"], 2, [], "none", lambda _: "data")
+    trained = dataclasses.replace(random[0], config=dataclasses.replace(random[0].config, pretrained=True))
+    kept = [estimates.disk_gb(runs, profile, 8000)[1] for runs in ([trained], [trained, random[0]], random)]
+    assert kept[1] - kept[0] == pytest.approx(8000 * 49 * 2 * 192 / 1e9) == kept[2] - kept[0]
     demo = make_plan(PROFILES["demo"], ["encoders"], 1, [], "none", lambda _: "data")
     assert 0.2 < estimates.disk_gb(demo, PROFILES["demo"], 3800)[1] < 2  # it is about half a GB
 
@@ -820,6 +834,21 @@ def test_a_finished_run_without_its_files_is_remade(unbroken, data, tmp_path):
     assert is_done(folder(tmp_path), run_)
 
 
+def test_captions_of_an_earlier_training_are_not_scored(unbroken, data, tmp_path):
+    """As in a clone of evidence whose record was lost: captions are there, their checkpoint is not, and a training elsewhere says other things."""
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    shutil.rmtree(folder(tmp_path) / "checkpoints")
+    (folder(tmp_path) / "runs" / f"{record_of(tmp_path)['run_id']}.json").unlink()
+    (captions,) = folder(tmp_path).glob("captions/make-*.jsonl.gz")
+    lines = lines_of(captions)
+    for line in lines[1:]:
+        line["free"]["5"]["text"] = "a better caption"
+    captions.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode(), mtime=0))
+    again = run([*arguments(data, tmp_path), "--cache", str(unbroken / "cache")], RECAP_JAVA="/nowhere/java")  # quicker
+    assert again.status == 0, again.err
+    compare(unbroken, tmp_path, but="coco")
+
+
 def test_evidence_prints_its_own_verdicts(call, unbroken, data, tmp_path, monkeypatch):
     """Its pages, and claims.json beside them, are in evidence/ of the reports; those of the reader's own runs lie elsewhere and say other things."""
     shutil.copytree(unbroken / "results", tmp_path / "results")
@@ -858,6 +887,14 @@ def test_force_starts_from_nothing(unbroken, tmp_path, data):
     run_all.forget(folder(tmp_path), plan_of(data))
     assert list_records(folder(tmp_path) / "runs") == ([], []) and not list(folder(tmp_path).glob("checkpoints/*"))
     assert not list(folder(tmp_path).glob("captions/make-*"))
+
+
+def test_a_plan_alone_removes_nothing(call, unbroken, data, tmp_path):
+    shutil.copytree(unbroken / "results", tmp_path / "results")
+    before = {path: path.read_bytes() for path in folder(tmp_path).rglob("*") if path.is_file() and path.name not in ("plan.json", ".lock")}
+    status, out, _ = call(*arguments(data, tmp_path, "--plan", "--force"))
+    assert status == 0 and "1 runs, 0 done" in out
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_plan_holds_each_run_once_with_its_seeds():

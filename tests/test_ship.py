@@ -95,3 +95,20 @@ def test_our_own_tuned_encoder_is_ours_and_too_large_is_refused(made, tmp_path):
     assert ship(*made(ours), tmp_path / "shipped").is_dir()
     with pytest.raises(BadInput, match="at most 0.001 are shipped"):
         ship(*made(ours), tmp_path / "other", most=0.001)
+
+
+@pytest.mark.parametrize("fault", [OSError("full"), KeyboardInterrupt()])
+def test_what_lay_there_stays_where_the_new_one_cannot_take_its_place(made, tmp_path, monkeypatch, fault):
+    to = ship(*made(), tmp_path / "checkpoints/shipped")
+    (to / "old.txt").write_text("of before")
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.parent.name.startswith(".ship-") and self.name == to.name:
+            raise fault
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(type(fault)):
+        ship(*made(), to)
+    assert (to / "old.txt").read_text() == "of before" and [path.name for path in to.parent.iterdir()] == ["shipped"]

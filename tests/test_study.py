@@ -69,6 +69,24 @@ def test_a_budget_leaves_the_rest_planned(tmp_path):
     assert len(planned) >= 40 and all(run["minutes"] > 0 for run in planned if run["name"] == "deit-tiny")
 
 
+def test_a_moment_before_the_budget_ends_is_still_a_budget(monkeypatch):
+    """A step that would get 0.00 minutes gets 0.01: 0 is no limit."""
+    given, seconds = [], iter([0.0, *[59.9] * 100])
+    monkeypatch.setattr(study.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(study, "run_all", lambda options, call, more: given.append(more) or 0)
+    monkeypatch.setattr(sys, "argv", ["study.py", "--data", "x", "--budget", "1"])
+    study.main()
+    budgets = [float(more[1]) for more in given if "--budget" in more]
+    assert budgets and min(budgets) == 0.01
+
+
+def test_an_encoder_that_no_question_knows_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        study.parse_arguments(["--data", "x", "--encoder", "mine.py:resnet"])
+    assert "name it FILE.py:resnet50_v1" in capsys.readouterr().err
+    assert study.parse_arguments(["--data", "x", "--encoder", "mine.py:resnet50_v1"]).encoder
+
+
 def test_a_rehearsal_runs_each_configuration_once_and_keeps_nothing(tmp_path, monkeypatch, capfd):
     """Two systems, the second as it stands in two steps of the study, and a row whose encoder learns; what lies in the working folder stays as it was."""
     data = make_data(tmp_path / "data")
