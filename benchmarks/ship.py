@@ -46,7 +46,7 @@ def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
     """
     from captioning.checkpoint import read_description
     from captioning.fingerprint import file_sha256
-    from captioning.model_card import write_card
+    from captioning.model_card import find_distilled, write_card
     from captioning.records import read_record
     from captioning.trunks import is_own
 
@@ -74,7 +74,7 @@ def ship(checkpoint: Path, record: Path, to: Path, most: float = 20) -> Path:
         for name in FILES:
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, new / name)
-        write_card(new, found)
+        write_card(new, found, find_distilled(record.resolve().parents[1], description))
         before = Path(place) / "before"  # goes with the place, when the new one lies there
         try:
             if to.exists():

@@ -17,7 +17,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 RULES = 2  # raised when a rule or the lexicon changes what is found
 # Of captions marked by reading, by the sha256 of their file's text: what became of the rules after they were first compared with them.
 RULES_SINCE = {
-    "245f94fc7d1842ad215707a880d570a8e3dc57744faf6cdf2eaf8c6d28d1571e": "The rules were mended once since, for faults found apart from these marks.",
+    "02f4355bd7215a0c89ace4ad686d2168a8288068d1d040ad84c1f4c6fef660a1": "The rules were mended once since, for faults found apart from these marks.",
 }
 
 

@@ -1,6 +1,6 @@
 """Captions of photographs that are no data set's, judged by people: the file that benchmarks/photos.py writes. No torch.
 
-{"schema", "captioners": [{"name", "run_id", "model", "trained_on", "decode"}],
+{"schema", "how" (may be missing: who judged, and how, in the judge's words), "captioners": [{"name", "run_id", "model", "trained_on", "decode"}],
  "photos": [{"captioner", "set", "photo" (file name), "sha256", "caption", "judged" (one of JUDGEMENTS, or null), "why"}],
  "scores": [{"captioner", "set", ...a SCORES object of results/README.md}]}
 """
@@ -26,6 +26,8 @@ def read_photos(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']!r}, this version reads {SCHEMA}")
+        if not isinstance(content.get("how", ""), str):
+            raise ValueError("'how' is no text")
         names = {one["name"] for one in content["captioners"]}
         for one in content["photos"]:
             if one["captioner"] not in names or not all(isinstance(one[field], str) for field in _TEXTS):
@@ -51,8 +53,9 @@ def keep_judgements(found: dict, before: dict) -> None:
 
 
 def keep_others(found: dict, before: dict) -> None:
-    """Put into `found` what `before` has and it has not, for a person looked at those photos: other captioners, and sets of the same ones, and scores
-    of captions that did not change."""
+    """Put into `found` what `before` has and it has not, for a person looked at those photos: how it was done, other captioners, and sets of the same
+    ones, and scores of captions that did not change."""
+    found |= {"how": before["how"]} if "how" in before else {}
     new = {one["name"]: one for one in found["captioners"]}
     found["captioners"] += [one for one in before["captioners"] if one["name"] not in new]
     valid = {one["name"] for one in before["captioners"] if new.get(one["name"], one) == one}  # its own, or another's with the same name

@@ -6,6 +6,7 @@ Read by captioning/model_card.py. What is not in here is not guessed.
 from dataclasses import dataclass
 
 ASK_THE_SOURCE = "not known here, see the source"
+DISTILLED_HERE = "MIT, as ReCap, which made them with `benchmarks/distill.py`, within the terms of the photos that they were made on"
 OWN_WEIGHTS = "its maker's; where `benchmarks/distill.py` made them: MIT, as ReCap, within the terms of the photos that they were made on"
 
 

@@ -7,6 +7,7 @@ train.py writes one when a training ends, run_all.py writes it again with all sc
 Whatever has a name that somebody chose (a data set, a file, a run) is written as code, so that it is text and never markup.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
 from captioning.checkpoint import read_description
 from captioning.config import main_beam_of
-from captioning.licences import ASK_THE_SOURCE, DATA, LANGUAGE_MODEL_LICENCES, OWN_WEIGHTS, TIMM_LICENCES, DataLicence
+from captioning.licences import ASK_THE_SOURCE, DATA, DISTILLED_HERE, LANGUAGE_MODEL_LICENCES, OWN_WEIGHTS, TIMM_LICENCES, DataLicence
 from captioning.records import read_record
 from captioning.systems import SYSTEMS
 from captioning.trunks import is_own
@@ -44,24 +45,25 @@ class Score:
     signature: str
 
 
-def write_card(folder: str | Path, record: dict | None = None) -> Path:
-    """Write the checkpoint's README.md by rename and return its path. record: of the run that made it. Raises BadInput: no checkpoint, a record of
-    other weights."""
+def write_card(folder: str | Path, record: dict | None = None, distilled: dict | None = None) -> Path:
+    """Write the checkpoint's README.md by rename and return its path. record: of the run that made it; distilled: what `find_distilled` gives. Raises
+    BadInput: no checkpoint, a record of other weights."""
     folder = Path(folder)
-    text = make_card(read_description(folder), record)
+    text = make_card(read_description(folder), record, distilled)
     with atomic_write(folder / CARD) as file:
         file.write(text)
     return folder / CARD
 
 
-def make_card(description: dict, record: dict | None = None) -> str:
+def make_card(description: dict, record: dict | None = None, distilled: dict | None = None) -> str:
     """The card's text: YAML between two lines of ---, then Markdown. The same input gives the same text. Raises BadInput: a record of other weights,
     or one that lacks something."""
     if record is not None:
         _check_record(description, record)
     try:
         scores = scores_of(record) if record else scores_while_training(description)
-        parts = [_what(description, record), _use(description), _measured(scores, record), _limits(description), _licences(description)]
+        parts = [_what(description, record, distilled), _use(description), _measured(scores, record), _limits(description)]
+        parts += [_licences(description, distilled)]
         return f"---\n{_metadata(description, scores)}\n---\n\n" + "\n\n".join(parts) + "\n"
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         of = f"the record of {_plain(record['run_id'])}" if record else f"the config.json of {_plain(description['run_id'])}"
@@ -203,7 +205,7 @@ def _timm_licence(tag: str) -> str:
     return next((licence for licence, tags in TIMM_LICENCES.items() if tag in tags), "")
 
 
-def _what(description: dict, record: dict | None) -> str:
+def _what(description: dict, record: dict | None, distilled: dict | None) -> str:
     config, encoder, known = description["config"], description["encoder"], _known_data(description)
     system = str(config.get("system", "attend"))
     words = isinstance(description["vocabulary"], list)
@@ -222,6 +224,7 @@ def _what(description: dict, record: dict | None) -> str:
         f"- system: {_code(system)}; its source ({SYSTEMS[system].document}) has: {SYSTEMS[system].title}",
         *([f"- attention: {_code(config.get('attention', 'soft'))}"] if system == "attend" else []),
         f"- encoder: {_code(encoder['tag'])}; {_where_encoder(encoder)}",
+        *([f"- its weights began as distilled ones: {_how_distilled(distilled)}"] if distilled else []),
         *([f"- language model: {_code(language)}; its weights are inside"] if language else []),
         f"- data: {data}, fingerprint {_code(description['data']['fingerprint'][:16])}",
         f"- it can say {size:,} {'words' if words else 'tokens'}, and at most {config['max_words']:,} in a caption",
@@ -247,9 +250,36 @@ def _where_encoder(encoder: dict) -> str:
         own = "; they are nobody's published ones, so it stands in for no encoder of the paper" if is_own(encoder["tag"]) else ""
         return f"its weights are inside{own}"
     return (
-        f"its weights are not inside but fetched by that name with `--download` (sha256 {_code(encoder['weights_sha256'][:16])}) or taken from `--weights DIR`, and "
-        "compared with what they must give for one fixed picture"
+        "its weights are not inside but fetched by that name with `--download` or taken from `--weights DIR`, and compared with what they must give for one "
+        f"fixed picture; the scores below are of a file with sha256 {_code(encoder['weights_sha256'][:16])}, and another copy of these weights, stored with other "
+        "precision, has another"
     )
+
+
+def _how_distilled(card: dict) -> str:
+    """In words, from what benchmarks/distill.py wrote of it."""
+    teachers = " and ".join(_code(teacher["name"]) for teacher in card["teachers"])
+    data, settings = card["data"], card["settings"]
+    return (
+        f"taught to foretell the regions of {teachers}, which were trained on ImageNet's labels, from {data['photos']:,} training photographs of "
+        f"{_code(data['name'])} in {settings['views']} views each, {settings['epochs']} epochs, without labels or captions of its own"
+    )
+
+
+def find_distilled(profile_folder: Path, description: dict) -> dict | None:
+    """What benchmarks/distill.py wrote of the encoder weights that a checkpoint was trained from, in results/<profile>/distilled/; None where there is none.
+
+    Raises BadInput: a file there that is none of its.
+    """
+    encoder = description["encoder"]
+    for path in sorted((Path(profile_folder) / "distilled").glob("*.json")) if is_own(encoder["tag"]) else ():
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            if card["sha256"] == encoder["weights_sha256"]:
+                return card
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise BadInput(f"{path}: not what benchmarks/distill.py writes ({error}); take it away or make it again") from error
+    return None
 
 
 def _use(description: dict) -> str:
@@ -329,13 +359,13 @@ def _limits(description: dict) -> str:
     return f"## Limits\n\n{knows}"
 
 
-def _licences(description: dict) -> str:
+def _licences(description: dict, distilled: dict | None) -> str:
     known, encoder, language = _known_data(description), description["encoder"], _language_model(description)
     lines = ["## Licences", "", "Known here by names alone: check that the data and weights of that name are what was used.", ""]
     lines += ["- ReCap's code: MIT"]
     source = f" ({known.link})" if known and known.link else ""
     lines += [f"- data, {_code(description['data']['name'])}: {known.terms if known else ASK_THE_SOURCE}{source}"]
-    lines += [f"- encoder weights, {_code(encoder['tag'])}: {_encoder_licence(encoder)}"]
+    lines += [f"- encoder weights, {_code(encoder['tag'])}: {DISTILLED_HERE if distilled else _encoder_licence(encoder)}"]
     if language:
         licence = "none, it began at random" if language == "random" else LANGUAGE_MODEL_LICENCES.get(language, ASK_THE_SOURCE)
         lines += [f"- language model, {_code(language)}: {licence}"]
@@ -383,7 +413,8 @@ def main() -> None:
     options = parser.parse_args()
     read_description(options.checkpoint)  # a wrong folder is said before a wrong record
     path = options.record or find_record(options.checkpoint)
-    print(write_card(options.checkpoint, read_record(path) if path else None))
+    distilled = find_distilled(Path(path).resolve().parents[1], read_description(options.checkpoint)) if path else None
+    print(write_card(options.checkpoint, read_record(path) if path else None, distilled))
 
 
 if __name__ == "__main__":

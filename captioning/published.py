@@ -179,7 +179,8 @@ def load_questions(path: str | Path = QUESTIONS) -> tuple[Claim, ...]:
     for k, entry in enumerate(content["questions"]):
         where = _check(entry, _QUESTION_FIELDS, f"{Path(path).name}, question {k}")
         whole = {name: value for name, value in entry.items() if name != "would change it"}
-        whole |= {"better": [entry["better"]], "worse": [entry["worse"]], "published metric": entry["metric"], "also": []}
+        whole |= {"better": [entry["better"]], "worse": [entry["worse"]], "published metric": entry["metric"]}
+        whole |= {"also": ["CIDEr" if entry["metric"] != "CIDEr" else "BLEU-4"]}
         whole |= dict.fromkeys(("source", "mark"), ASKED_HERE) | {
             "direction": "higher",
             "rule": "direction",

@@ -178,7 +178,8 @@ def _add_verdicts(page: Page) -> None:
     claims, asked = content["claims"], content["questions"]
     page.content |= {
         "cannot_judge": questions.cannot_judge(page.profile, asked),
-        "photographs": sections.photographs(page.profile),
+        "stated": {topic: sections.stated(page.profile, topic) for topic in ("photographs", "weights", "comparison")},
+        "training": questions.training_in_words(page.profile),
         "questions": page.table(questions.question_table(asked)),
         "answers": questions.findings_in_words(asked),
         "same_data": [page.table(table) for table in questions.same_data_tables(page.profile)],

@@ -1,14 +1,20 @@
 """What the loss is made of: cross-entropy, the attention penalty, and the part of the penalty that arithmetic alone gives (its floor). No torch.
 
 The paper's code adds to the cross-entropy the mean over P regions of (1 - sum of the attention over T words)^2. Attention sums to 1 at each word, so the
-mean over regions of that sum is T / P, and by Jensen's inequality the penalty is at least (1 - T / P)^2: a coarser grid lowers the loss by itself.
+mean over regions of that sum is T / P, and by Jensen's inequality a caption's penalty is at least (1 - T / P)^2: a coarser grid lowers the loss by itself.
+The floor of many captions is the mean of theirs, which even attention reaches; at their mean length it would be lower than any attention can be.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
 
+from captioning.bad_input import BadInput
+from captioning.caption_files import read_references
+from captioning.config import RunConfig
 from captioning.published import Number
 from reports.beside import about
+from reports.examples import own_file
 from reports.figures import stacked
 from reports.profile import Profile
 from reports.scores import has_penalty
@@ -23,25 +29,41 @@ IDS = {
 }
 
 
-def floor_of(words: float, regions: int) -> float:
-    """The least that the penalty of a caption of so many words (end token included) over so many regions can be."""
-    return (1 - words / regions) ** 2
+def floor_of(words: Sequence[float], regions: int) -> float:
+    """The least that the mean penalty of captions of so many words each (end token included) over so many regions can be."""
+    return sum((1 - count / regions) ** 2 for count in words) / len(words)
 
 
-def parts_of(record: dict, split: str = "val") -> dict | None:
-    """{"words", "regions", "cross-entropy", "penalty", "floor", "above", "loss", "interval", "n"} of a finished run; None where its record lacks one."""
+def parts_of(record: dict, folder: Path, split: str = "val") -> dict | None:
+    """{"words", "regions", "cross-entropy", "penalty", "floor", "above", "loss", "interval", "n"} of a finished run; None where its record lacks one,
+    or its references are not those beside it. folder: results/<profile>.
+    """
     scores = record["scores"].get(split, {}).get("published", {})
     values, grid = scores.get("scores", {}), record["encoder"].get("grid")
     if not grid or not {"cross-entropy", "cross-entropy per caption", "penalty", "loss"} <= values.keys() or not values["cross-entropy"]:
         return None
     if not has_penalty(record):
         return None
-    regions, words = grid[0] * grid[1], values["cross-entropy per caption"] / values["cross-entropy"]
-    floor = floor_of(words, regions)
+    try:
+        path = own_file(folder, record, "references")
+        counts = path and _words_of(path, split, record["config"].get("max_words", RunConfig.max_words))
+    except BadInput:  # the page's other sections say which file it is
+        counts = ()
+    if not counts:
+        return None
+    regions = grid[0] * grid[1]
+    words, floor = sum(counts) / len(counts), floor_of(counts, regions)
     parts = {name: values[name] for name in ("cross-entropy", "penalty", "loss")}
     return parts | {"words": words, "regions": regions, "floor": floor, "above": values["penalty"] - floor} | {
         "interval": scores["intervals"].get("loss"), "n": scores["n_images"],
     }  # fmt: skip
+
+
+@cache
+def _words_of(references: Path, split: str, most: int) -> tuple[int, ...]:
+    """Words of each of a split's captions as they are learnt: the end token counts, and longer ones than `most` are cut before it."""
+    found = read_references(references, split)
+    return tuple(min(len(caption.split()), most) + 1 for captions in (found.tokens or {}).values() for caption in captions)
 
 
 def rows_of(profile: Profile) -> list[tuple[dict, dict]]:
@@ -49,7 +71,7 @@ def rows_of(profile: Profile) -> list[tuple[dict, dict]]:
     named = [run for run in profile.finished if "loss_parts" in run["experiments"]]
     grids = {tuple(run["encoder"].get("grid") or ()) for run in named}
     runs = named if len(grids) > 1 else [r for r in profile.finished if profile.experiments[0] in r["experiments"]]
-    found = [(run, parts) for run in runs if (parts := parts_of(run))]
+    found = [(run, parts) for run in runs if (parts := parts_of(run, profile.folder))]
     return sorted(found, key=lambda pair: pair[1]["regions"]) if runs is named else found
 
 
@@ -65,9 +87,7 @@ def parts_table(profile: Profile, rows: list[tuple[dict, dict]]) -> Table:
         cells = [Value(parts[name], f"{parts[name]:.3f}") for name in ("cross-entropy", "penalty", "floor", "above")]
         size = [Value(parts["regions"], str(parts["regions"])), Value(parts["words"], f"{parts['words']:.2f}")]
         body.append([profile.heading(run, "loss_parts"), *size, *cells, Value(parts["loss"], f"{parts['loss']:.3f}", *ends, digits=3)])
-    remark = (
-        "Words a caption: the references' mean, end token included. Floor: (1 − words / regions)², the least that any attention can reach."
-    )
+    remark = "Words a caption: the references' mean, end token included. Floor: the mean over captions of (1 − words / regions)², the least that any attention can reach."
     return Table("loss-parts", "What the loss is made of", columns, body, [remark])
 
 

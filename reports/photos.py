@@ -52,8 +52,9 @@ def _share(yes_and_no: list[int]) -> Value:
 
 
 def _page(content: dict) -> str:
+    how = plain_markdown(content.get("how", "")).rstrip(".")
     lines = ["# Captions of photographs from elsewhere", ""]
-    lines += ["Each caption was judged by looking at its photo, which is not shown here.", ""]
+    lines += [f"Each caption was judged by looking at its photo, which is not shown here{how and f': {how}'}.", ""]
     lines += [f"- {judgement}: {meaning}" for judgement, meaning in JUDGEMENTS.items()]
     for captioner in content["captioners"]:
         about = f"trained on {captioner['trained_on']}, {captioner['decode']}, weights {captioner['model']}"

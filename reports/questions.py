@@ -6,6 +6,7 @@ From the findings and the records; no torch.
 from collections import defaultdict
 
 from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
+from captioning.presets import preset
 from captioning.published import Number, load_numbers
 from captioning.weight_tags import pretraining
 from reports.beside import about
@@ -16,7 +17,7 @@ from reports.verdicts import between, deciding_part, p_text, percent, seeds_of
 
 ANSWERS = {REPRODUCED: "yes", CONTRADICTED: "no, the opposite", TOO_CLOSE: "too close to call"}
 QUANTITIES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR")
-FORCED = ("BLEU-1", "BLEU-4", "top-5", "loss")
+FORCED = ("BLEU-1", "BLEU-4", "top-5", "loss", "cross-entropy")
 COMPARED = ("encoders", "attention", "systems")  # experiments whose rows stand beside the published ones
 
 
@@ -38,18 +39,14 @@ def question_table(questions: list[dict]) -> Table | None:
     if not any(one["parts"] for one in questions):
         return None
     columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
-    columns += [
-        Column("Each seed's"),
-        Column("p, Holm"),
-        Column("On test"),
-        Column("Images"),
-        Column("What would change it", numeric=False),
-    ]
+    columns += [Column("Each seed's"), Column("p, Holm"), Column("On test"), Column("By the other metric"), Column("Images")]
+    columns += [Column("What would change it", numeric=False)]
     ranked = sorted(questions, key=lambda one: (one["finding"] == NOT_RUN, -abs(_difference(one))))
     remarks = [
         "Differences are relative, in percent of the second run, with a 95 % interval over images (over images and seeds from five seeds on); both sides see the "
         "same images. Yes or no: the interval excludes 0; of few seeds it speaks of these runs, and others may fall otherwise. Where one side has more seeds, those "
-        "that both have are compared. p by Holm over all questions that were tested. The test split is not tested, it stands beside."
+        "that both have are compared. p by Holm over all questions that were tested. The test split and the other metric (BLEU-4 for CIDEr, CIDEr for BLEU-4) are "
+        "not tested, they stand beside: where they point elsewhere, the answer hangs on the choice."
     ]
     return Table("questions", "Questions that can be judged here", columns, [_row(one) for one in ranked], remarks)
 
@@ -73,26 +70,35 @@ def _row(question: dict) -> list:
         _each(part) or "1 seed",
         Value(question["p_holm"], p_text(question["p_holm"])),
         Missing("not scored on test") if test is None else Value(test, percent(test)),
+        _also(part),
         Value(part["images"], f"{part['images']:,}"), question["note"],
     ]  # fmt: skip
+
+
+def _also(part: dict) -> Value | Missing:
+    """The difference by the metric that stands beside, validation."""
+    for metric, found in part["also"].items():
+        return Value(found["relative_difference"], f"{percent(found['relative_difference'])} {metric}", *found["interval"])
+    return Missing("no other metric was scored")
 
 
 def _mean(by_seed: dict[str, float]) -> float:
     return sum(by_seed.values()) / len(by_seed)
 
 
-def findings_in_words(questions: list[dict], most: int = 5) -> list[str]:
-    """The answered questions with the largest differences, a sentence each: the answer, the difference, its interval, images and seeds."""
+def findings_in_words(questions: list[dict], most: int = 5) -> list[tuple[str, str]]:
+    """Of the answered questions with the largest differences (the answer, the difference, its interval, p, images and seeds; what would change it)."""
     answered = [one for one in questions if one["finding"] in (REPRODUCED, CONTRADICTED)]
     said = []
     for one in sorted(answered, key=lambda one: -abs(_difference(one)))[:most]:
         part = deciding_part(one)
         seeds, each = seeds_of(part, one["metric"]), _each(part)
         apart = f" ({each})" if each else ""
-        said.append(
+        sentence = (
             f"{one['sentence']}: {ANSWERS[one['finding']]}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
-            f"({between(part['interval'])}, {part['interval_kind']}), n = {part['images']:,}, {_seeds(seeds)}{apart}."
+            f"({between(part['interval'])}, {part['interval_kind']}), Holm's p {p_text(one['p_holm'])}, n = {part['images']:,}, {_seeds(seeds)}{apart}."
         )
+        said.append((sentence, one["note"]))
     return said
 
 
@@ -107,6 +113,29 @@ def _seeds(seeds: Value | str) -> str:
     return f"{text} seed{'' if text == '1' else 's'}"
 
 
+def training_in_words(profile: Profile) -> str:
+    """How the rows with an LSTM were trained, as far as all of them were trained alike, beside the paper's; "" where there are none."""
+    configs = [run["config"] for run in profile.finished if set(run["experiments"]) & {"encoders", "attention"} and not _other_system(run)]
+    fields = {
+        "epochs": "{} epochs", "batch_size": "{:,} captions a step", "decoder_lr": "learning rate {:g}", "schedule": "schedule {}",
+        "hidden_dim": "an LSTM of {}", "dropout": "dropout {:g}",
+    }  # fmt: skip
+    found = {name: {one.get(name) for one in configs} for name in fields}
+    alike = [fields[name].format(*values) for name, values in found.items() if len(values) == 1 and values != {None}]
+    if not alike:
+        return ""
+    theirs = preset("as-published")
+    return (
+        f"The rows of encoders and attention were all trained with {', '.join(alike)}; each keeps that of its epochs with the best greedy BLEU-4 on validation, "
+        f"which need not be the last (column Epochs of Quality against cost). The paper's code: up to {theirs.epochs} epochs, {theirs.batch_size} "
+        f"captions a step, {theirs.decoder_lr:g}."
+    )
+
+
+def _other_system(run: dict) -> bool:
+    return run["config"].get("system", "attend") != "attend"
+
+
 def same_data_tables(profile: Profile) -> list[Table]:
     """What was published on this profile's data (few tell the split), and our rows of the same kind: free captions, then teacher-forced scores."""
     numbers = [n for n in load_numbers() if n.data_set.lower() == profile.name and n.quantity in {*QUANTITIES, *FORCED}]
@@ -119,7 +148,8 @@ def same_data_tables(profile: Profile) -> list[Table]:
          f"Ours: test split, protocol coco, beam {beam}, the first seed. Theirs: as their footnotes say; none names its tokenizer. "
          "Where they name a beam, ours at it stand below, on the data set's own tokens."),
         (True, FORCED, "published", None, "same-data-forced", "Published on the same data, teacher-forced",
-         "Ours: test split, protocol published. Of loss and top-5 both sides count a word of the reference each."),
+         "Ours: test split, protocol published. Of loss and top-5 both sides count a word of the reference each. Loss is cross-entropy, in nats a word, and "
+         "the attention penalty; of systems without one, the cross-entropy is the loss."),
     )  # fmt: skip
     made = [_same_data(profile, [n for n in numbers if (n.protocol == "published") == forced], *how) for forced, *how in kinds]
     return [table for table in made if table is not None]

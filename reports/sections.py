@@ -33,9 +33,9 @@ def question_of(experiment: str, root: Path) -> str:
     return " ".join(docstring.split("\n\n")[0].split())
 
 
-def photographs(profile: Profile) -> str:
-    """What the photographs were that a profile's records were made from, in its author's words; "" where nobody wrote it."""
-    path = profile.folder / "photographs.txt"
+def stated(profile: Profile, topic: str) -> str:
+    """What whoever made a profile's records wrote of one topic in <topic>.txt beside them; "" where nobody did."""
+    path = profile.folder / f"{topic}.txt"
     return " ".join(path.read_text(encoding="utf-8", errors="replace").split()) if path.is_file() else ""
 
 

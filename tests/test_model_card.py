@@ -17,7 +17,7 @@ from captioning.bad_input import BadInput
 from captioning.checkpoint import load_checkpoint, read_description
 from captioning.config import RunConfig
 from captioning.licences import DATA, LANGUAGE_MODEL_LICENCES, TIMM_LICENCES
-from captioning.model_card import CARD, make_card, write_card
+from captioning.model_card import CARD, find_distilled, make_card, write_card
 from captioning.records import read_record
 from captioning.systems import SYSTEMS
 from captioning.weight_tags import WEIGHTS
@@ -283,8 +283,28 @@ def test_records_of_other_weights_are_refused(record):
 
 
 def test_what_ships_is_described():
-    """checkpoints/README.md names every folder there; a captioner there has the card that its config.json gives."""
+    """checkpoints/README.md names every folder there; a captioner there has the card that its config.json and its record give."""
     text = (ROOT / "checkpoints" / CARD).read_text(encoding="utf-8")
     folders = [path for path in (ROOT / "checkpoints").iterdir() if path.is_dir()]
     assert folders and all(f"`{path.name}/`" in text for path in folders)
-    assert all((path / CARD).is_file() for path in folders if (path / "config.json").exists())
+    captioners, home = [path for path in folders if (path / "config.json").exists()], ROOT / "results/evidence/flickr8k"
+    for path in captioners:
+        description = read_description(path)
+        made = make_card(description, read_record(home / "runs" / f"{description['run_id']}.json"), find_distilled(home, description))
+        assert (path / CARD).read_text(encoding="utf-8") == made
+    assert len(captioners) >= 2
+    ours = (ROOT / "checkpoints/flickr8k-convnext" / CARD).read_text(encoding="utf-8")
+    assert (
+        "`deit_tiny_patch16_224.fb_in1k` and `mobilenetv2_100.ra_in1k`, which were trained on ImageNet's labels, from 6,000 training"
+        in ours
+    )
+
+
+def test_a_file_that_tells_nothing_of_the_distillation_is_named(record, tmp_path):
+    (tmp_path / "distilled").mkdir()
+    own = describes(record) | {"encoder": describes(record)["encoder"] | {"tag": "convnext_femto.own"}}
+    assert find_distilled(tmp_path, own) is None
+    (tmp_path / "distilled/x.json").write_text('{"schema": 1}')
+    assert find_distilled(tmp_path, describes(record)) is None
+    with pytest.raises(BadInput, match=r"x\.json: not what benchmarks/distill\.py writes"):
+        find_distilled(tmp_path, own)

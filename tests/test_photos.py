@@ -93,9 +93,10 @@ def test_a_judgement_stays_as_long_as_its_caption(call, tmp_path):
     judge(path, "right", "partly", "wrong")
     content = json.loads(path.read_text())
     content["photos"][1]["caption"] += " no more"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | {"how": "by one judge"}))
     assert "3 not judged" in call()[1]
     assert [one["judged"] for one in read_photos(path)["photos"]] == ["right", None, "wrong", None, None]
+    assert "which is not shown here: by one judge." in photo_table(profile_of(tmp_path))[1]
 
 
 def test_captioners_that_are_not_named_stay(call, tmp_path):

@@ -16,10 +16,11 @@ from captioning import published
 from captioning.claims import CONTRADICTED, NOT_RUN, REPRODUCED, TOO_CLOSE
 from captioning.claims_file import make_claims, read_claims, write_claims
 from captioning.findings import about_what_was_run, by_name_and_seed, findings
-from captioning.published import load_questions
+from captioning.published import load_numbers, load_questions
 from captioning.records import list_records
 from reports.profile import load_profile
-from reports.questions import ANSWERS, cannot_judge, findings_in_words, question_table, same_data_tables
+from reports.questions import ANSWERS, cannot_judge, findings_in_words, question_table, same_data_tables, training_in_words
+from reports.sections import stated
 from reports.tables import Missing, Published, Value
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,11 +168,11 @@ def test_the_table_has_every_question_and_the_largest_difference_first(answered)
 
 def test_findings_in_words_name_interval_images_and_seeds(answered):
     said = findings_in_words(answered)
-    assert 3 <= len(said) <= 5
+    assert 3 <= len(said) <= 5 and all(change in {one["note"] for one in answered} for _, change in said)
     number = r"[+−]?\d+\.\d"
-    for sentence in said:
+    for sentence, _ in said:
         found = re.search(
-            rf": (yes|no, the opposite)\. {number} % \S+ \({number} to {number}, images (only|and seeds)\), n = 1,000, (\d+) seeds?(.*)\.$",
+            rf": (yes|no, the opposite)\. {number} % \S+ \({number} to {number}, images (only|and seeds)\), Holm's p [<0.\d ]+, n = 1,000, (\d+) seeds?(.*)\.$",
             sentence,
         )
         assert found, sentence
@@ -184,7 +185,7 @@ def test_the_page_says_first_what_it_cannot_judge(profile, answered):
     said = cannot_judge(profile, answered)
     assert said.startswith("This page cannot judge what the paper says of ConvNeXt: none of its ") and str(len(profile.finished)) in said
     page = html.unescape((ROOT / "reports/evidence/flickr8k/index.html").read_text(encoding="utf-8"))
-    first = findings_in_words(answered)[0]
+    first = findings_in_words(answered)[0][0]
     # What nobody could judge here comes after all that could be judged.
     assert page.index(said) < page.index(first) < page.index("<table") < page.index("claims could be judged")
     assert page.index("Questions that can be judged here") < page.index("What was claimed, and what was found")
@@ -218,3 +219,27 @@ def test_what_was_published_on_the_same_data_stands_beside_ours(profile):
     assert row[4].value == wide["scores"]["test"]["free"]["7"]["scores"]["BLEU-4"] and isinstance(row[5], Missing)
     assert any(isinstance(row[2], Published) for row in forced.rows) and any(isinstance(row[2], Value) for row in forced.rows)
     assert same_data_tables(dataclasses.replace(profile, name="demo")) == []
+
+
+def test_what_is_written_beside_the_published_rows_is_what_was_measured(profile):
+    """comparison.txt is somebody's words; these are the numbers they rest on."""
+    said = stated(profile, "comparison")
+    by_id = {number.id: number for number in load_numbers()}
+    theirs = {(number.model, number.quantity): number.as_scored for number in by_id.values() if number.data_set == "Flickr8k"}
+    best = theirs["ResNet-50 soft attention, LSTM", "BLEU-4"]
+    ours = [run["scores"]["test"]["free"]["7"] for run in profile.finished if run["name"] == "resnet50-v1"]
+    assert "not met" in said and ours and all(one["intervals"]["BLEU-4"][1] < best for one in ours)
+    first = {run["name"]: run["scores"]["test"]["coco"]["5"]["scores"] for run in reversed(profile.finished)}
+    assert first["deit-tiny-hard"]["BLEU-4"] < first["deit-tiny"]["BLEU-4"] and "hard attention" in said
+    for name in ("deit-tiny", "resnet50-v1", "mobilenetv2", "efficientnet-lite0"):
+        reached = {q: first[name][q] >= theirs["Show, Attend and Tell, soft attention", q] for q in ("BLEU-1", "BLEU-4", "METEOR")}
+        assert reached == {"BLEU-1": False, "BLEU-4": True, "METEOR": True}, name
+
+
+def test_training_is_told_in_words(profile):
+    said = training_in_words(profile)
+    assert "8 epochs, 160 captions a step, learning rate 0.001" in said and "up to 120 epochs, 32 captions a step, 0.0004" in said
+    changed = copy.deepcopy(profile.runs)
+    next(run for run in changed if run["name"] == "deit-tiny")["config"]["epochs"] = 9
+    assert "epochs, 160" not in (told := training_in_words(dataclasses.replace(profile, runs=changed))) and "160 captions a step" in told
+    assert training_in_words(dataclasses.replace(profile, runs=[])) == ""

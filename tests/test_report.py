@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import gzip
 import json
 import re
 import resource
@@ -503,8 +504,12 @@ def test_the_loss_is_taken_apart(study):
     assert [row["Regions"] for row in rows] == ["16", "64"]
     for name, row in zip(("convnext-grid4", "convnext"), rows, strict=True):
         scores = records[name]["scores"]["val"]["published"]["scores"]
-        words = scores["cross-entropy per caption"] / scores["cross-entropy"]
-        floor = sum((1 - words / int(row["Regions"])) ** 2 for _ in range(int(row["Regions"]))) / int(row["Regions"])
+        path, regions = results / "demo" / records[name]["files"]["references"]["path"], int(row["Regions"])
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines = [line for line in map(json.loads, file) if line.get("split") == "val"]
+        counts = [len(caption.split()) + 1 for line in lines for caption in line["tokens"]]
+        assert float(row["Words a caption"]) == pytest.approx(sum(counts) / len(counts))
+        floor = sum((1 - count / regions) ** 2 for count in counts) / len(counts)
         assert float(row["Validation Its floor"]) == pytest.approx(floor)
         assert float(row["Validation Penalty above its floor"]) == pytest.approx(scores["penalty"] - floor)
         assert float(row["Validation Loss"]) == pytest.approx(scores["cross-entropy"] + scores["penalty"])
@@ -519,8 +524,18 @@ def test_the_loss_is_taken_apart(study):
 def test_the_floor_is_the_published_ones():
     numbers = {number.id: number.value for number in load_numbers()}
     for side in (7, 14):
-        assert floor_of(numbers["penalty-words"], side**2) == pytest.approx(numbers[f"penalty-floor-{side}x{side}"], abs=5e-4)
-    assert parts_of({"scores": {}, "encoder": {"grid": [7, 7]}}) is None
+        assert floor_of([numbers["penalty-words"]], side**2) == pytest.approx(numbers[f"penalty-floor-{side}x{side}"], abs=5e-4)
+    assert parts_of({"scores": {}, "encoder": {"grid": [7, 7]}}, ROOT) is None
+
+
+def test_even_attention_reaches_the_floor():
+    """As a run without attention learnt it on photographs; all others lie above."""
+    folder = ROOT / "results/evidence/flickr8k"
+    parts = {run["run_id"]: (run, parts_of(run, folder)) for run in list_records(folder / "runs")[0]}
+    above = {name: found["above"] for name, (run, found) in parts.items() if found}
+    even = [name for name in above if parts[name][0]["config"]["attention"] == "none"]
+    assert even and all(abs(above[name]) < 1e-6 for name in even)
+    assert len(above) > 5 and all(value > 1e-4 for name, value in above.items() if name not in even)
 
 
 def test_a_system_without_an_attention_penalty_has_none_in_the_tables(study):
@@ -532,7 +547,8 @@ def test_a_system_without_an_attention_penalty_has_none_in_the_tables(study):
         assert float(rows[label]["Validation Cross-entropy, nats/word"]) > 0
     assert "learns without an attention penalty" in rows[STUDY["systems"]["sep"][0]]["missing"]
     records = {record["name"]: record for record in list_records(results / "demo/runs")[0]}
-    assert parts_of(records["convnext"]) and parts_of(records["transformer"]) is None
+    home = results / "demo"
+    assert parts_of(records["convnext"], home) and parts_of(records["transformer"], home) is None
 
 
 def test_quality_stands_against_cost(study):
