@@ -87,7 +87,10 @@ def parts_table(profile: Profile, rows: list[tuple[dict, dict]]) -> Table:
         cells = [Value(parts[name], f"{parts[name]:.3f}") for name in ("cross-entropy", "penalty", "floor", "above")]
         size = [Value(parts["regions"], str(parts["regions"])), Value(parts["words"], f"{parts['words']:.2f}")]
         body.append([profile.heading(run, "loss_parts"), *size, *cells, Value(parts["loss"], f"{parts['loss']:.3f}", *ends, digits=3)])
-    remark = "Words a caption: the references' mean, end token included. Floor: the mean over captions of (1 − words / regions)², the least that any attention can reach."
+    remark = (
+        "Words a caption: the references' mean, end token included. Floor: the mean over captions of (1 − words / regions)², the least that any "
+        "attention can reach."
+    )
     return Table("loss-parts", "What the loss is made of", columns, body, [remark])
 
 
