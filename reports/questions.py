@@ -51,6 +51,13 @@ def question_table(questions: list[dict]) -> Table | None:
     return Table("questions", "Questions that can be judged here", columns, [_row(one) for one in ranked], remarks)
 
 
+def answer_of(question: dict) -> str:
+    """In words. An interval over images knows nothing of seeds: where theirs fall on both sides of 0, that is said."""
+    part, said = deciding_part(question), ANSWERS[question["finding"]]
+    sides = {difference > 0 for difference in part["seed_differences"].values()}
+    return f"{said}, but not with every seed" if len(sides) > 1 and question["finding"] != TOO_CLOSE else said
+
+
 def _difference(question: dict) -> float:
     part = deciding_part(question)
     return part["relative_difference"] if part else 0.0
@@ -65,7 +72,7 @@ def _row(question: dict) -> list:
     measured = f"{part['better']} {means[0]:.{digits}f} against {part['worse']} {means[1]:.{digits}f} {question['metric']}"
     test = question["test"][0]["relative_difference"] if question["test"] else None
     return [
-        question["sentence"], ANSWERS[question["finding"]], measured,
+        question["sentence"], answer_of(question), measured,
         Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
         _each(part) or "1 seed",
         Value(question["p_holm"], p_text(question["p_holm"])),
@@ -95,7 +102,7 @@ def findings_in_words(questions: list[dict], most: int = 5) -> list[tuple[str, s
         seeds, each = seeds_of(part, one["metric"]), _each(part)
         apart = f" ({each})" if each else ""
         sentence = (
-            f"{one['sentence']}: {ANSWERS[one['finding']]}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
+            f"{one['sentence']}: {answer_of(one)}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
             f"({between(part['interval'])}, {part['interval_kind']}), Holm's p {p_text(one['p_holm'])}, n = {part['images']:,}, {_seeds(seeds)}{apart}."
         )
         said.append((sentence, one["note"]))
@@ -115,7 +122,8 @@ def _seeds(seeds: Value | str) -> str:
 
 def training_in_words(profile: Profile) -> str:
     """How the rows with an LSTM were trained, as far as all of them were trained alike, beside the paper's; "" where there are none."""
-    configs = [run["config"] for run in profile.finished if set(run["experiments"]) & {"encoders", "attention"} and not _other_system(run)]
+    alike_runs = [run for run in profile.finished if set(run["experiments"]) & {"encoders", "attention"} and not _other_system(run)]
+    configs = [run["config"] for run in alike_runs]
     fields = {
         "epochs": "{} epochs", "batch_size": "{:,} captions a step", "decoder_lr": "learning rate {:g}", "schedule": "schedule {}",
         "hidden_dim": "an LSTM of {}", "dropout": "dropout {:g}",
@@ -125,11 +133,17 @@ def training_in_words(profile: Profile) -> str:
     if not alike:
         return ""
     theirs = preset("as-published")
+    kept = sorted({run["training"]["best_epoch"] for run in alike_runs})
     return (
-        f"The rows of encoders and attention were all trained with {', '.join(alike)}; each keeps that of its epochs with the best greedy BLEU-4 on validation, "
-        f"which need not be the last (column Epochs of Quality against cost). The paper's code: up to {theirs.epochs} epochs, {theirs.batch_size} "
-        f"captions a step, {theirs.decoder_lr:g}."
+        f"The rows of encoders and attention were all trained with {', '.join(alike)}; each keeps that of its epochs with the best greedy BLEU-4 on "
+        f"validation, here {_joined(kept)}. That score jumps from epoch to epoch, and what is kept with it (column Epochs of Quality against cost). "
+        f"The paper's code: up to {theirs.epochs} epochs, {theirs.batch_size} captions a step, {theirs.decoder_lr:g}."
     )
+
+
+def _joined(epochs: list[int]) -> str:
+    """The smallest and the largest, or the only one."""
+    return f"epochs {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"epoch {epochs[0]}"
 
 
 def _other_system(run: dict) -> bool:

@@ -19,7 +19,7 @@ from captioning.findings import about_what_was_run, by_name_and_seed, findings
 from captioning.published import load_numbers, load_questions
 from captioning.records import list_records
 from reports.profile import load_profile
-from reports.questions import ANSWERS, cannot_judge, findings_in_words, question_table, same_data_tables, training_in_words
+from reports.questions import ANSWERS, answer_of, cannot_judge, findings_in_words, question_table, same_data_tables, training_in_words
 from reports.sections import stated
 from reports.tables import Missing, Published, Value
 
@@ -160,7 +160,7 @@ def test_the_table_has_every_question_and_the_largest_difference_first(answered)
     judged = [row for row in table.rows if by_sentence[row[0]]["finding"] != NOT_RUN]
     assert table.rows[: len(judged)] == judged
     sizes = [abs(row[3].value) for row in judged]
-    assert sizes == sorted(sizes, reverse=True) and all(row[1] == ANSWERS[by_sentence[row[0]]["finding"]] for row in judged)
+    assert sizes == sorted(sizes, reverse=True) and all(row[1].startswith(ANSWERS[by_sentence[row[0]]["finding"]]) for row in judged)
     for row in table.rows[len(judged) :]:
         assert row[1] == "not run" and row[2]
     assert question_table([one | {"parts": []} for one in answered]) is None and question_table([]) is None
@@ -172,7 +172,8 @@ def test_findings_in_words_name_interval_images_and_seeds(answered):
     number = r"[+−]?\d+\.\d"
     for sentence, _ in said:
         found = re.search(
-            rf": (yes|no, the opposite)\. {number} % \S+ \({number} to {number}, images (only|and seeds)\), Holm's p [<0.\d ]+, n = 1,000, (\d+) seeds?(.*)\.$",
+            rf": (yes|no, the opposite)(?:, but not with every seed)?\. {number} % \S+ "
+            rf"\({number} to {number}, images (only|and seeds)\), Holm's p [<0.\d ]+, n = 1,000, (\d+) seeds?(.*)\.$",
             sentence,
         )
         assert found, sentence
@@ -243,3 +244,17 @@ def test_training_is_told_in_words(profile):
     next(run for run in changed if run["name"] == "deit-tiny")["config"]["epochs"] = 9
     assert "epochs, 160" not in (told := training_in_words(dataclasses.replace(profile, runs=changed))) and "160 captions a step" in told
     assert training_in_words(dataclasses.replace(profile, runs=[])) == ""
+
+
+def test_seeds_that_disagree_are_told(answered):
+    one = next(one for one in answered if one["finding"] == REPRODUCED)
+
+    def said(finding: str, *differences: float) -> str:
+        (part,) = copy.deepcopy(one["parts"])
+        part["seed_differences"] = dict(enumerate(differences))
+        return answer_of(one | {"finding": finding, "parts": [part]})
+
+    assert said(REPRODUCED, 3.0) == said(REPRODUCED, 3.0, 1.0) == "yes"
+    assert said(REPRODUCED, 3.0, -1.0, 4.0) == "yes, but not with every seed"
+    assert said(CONTRADICTED, -3.0, 1.0) == "no, the opposite, but not with every seed"
+    assert said(TOO_CLOSE, -3.0, 1.0) == "too close to call"
