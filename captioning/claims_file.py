@@ -179,7 +179,7 @@ def _inputs(claim: Claim, profile: str, runs: Mapping[str, Mapping[int, dict]], 
 def _unchanged(earlier: Path | None, content: dict, kind: str, inputs: Mapping[str, dict]) -> dict[str, dict]:
     """claim id -> its finding in the earlier file, of those that rest on the same. A file that cannot be read has none: it is about to be replaced.
 
-    What could not be judged is tried again: the reason may have passed, such as a tokenizer that had no memory.
+    What was not judged because Java failed is tried again: beside runs that need the memory it may be killed, and such a reason passes.
     """
     try:
         before = read_claims(earlier) if earlier else {}
@@ -188,4 +188,5 @@ def _unchanged(earlier: Path | None, content: dict, kind: str, inputs: Mapping[s
     if any(before.get(name) != content[name] for name in _INPUTS):
         return {}
     same = [claim for claim in before[kind] if {name: claim.get(name) for name in ("records", "predictions")} == inputs.get(claim["id"])]
-    return {claim["id"]: claim for claim in same if "p" in claim and claim.get("finding", NOT_RUN) != NOT_RUN}
+    whole = [claim for claim in same if {"p", "finding", "reason"} <= claim.keys()]
+    return {claim["id"]: claim for claim in whole if claim["finding"] != NOT_RUN or "Java" not in str(claim["reason"])}

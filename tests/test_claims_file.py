@@ -1,5 +1,6 @@
 """claims.json: what it holds, that equal inputs give equal bytes, and that a finding is taken over only where all it rests on is unchanged."""
 
+import copy
 import dataclasses
 import gzip
 import hashlib
@@ -15,7 +16,7 @@ from benchmarks.experiments.encoders import row_named
 from benchmarks.profiles import PROFILES
 from captioning import claims_file, findings
 from captioning.bad_input import BadInput
-from captioning.claims import RULES
+from captioning.claims import NOT_RUN, RULES
 from captioning.claims_file import is_as_written, make_claims, read_claims, write_claims
 from captioning.config import run_id
 from captioning.findings import file_sha256
@@ -148,6 +149,19 @@ def test_an_unchanged_finding_is_taken_over(home, tmp_path, monkeypatch):
     monkeypatch.setattr(findings, "judge", None)
     findings._measure.cache_clear()
     assert made(home, earlier) == content
+
+
+@pytest.mark.parametrize(
+    "reason, again", [("vit-0 has no CIDEr: the PTB tokenizer needs Java: Java failed with status 137", True), ("vit was not run", False)]
+)
+def test_a_reason_that_may_have_passed_is_looked_at_again(home, tmp_path, reason, again):
+    earlier, content = tmp_path / "claims.json", made(home)
+    at = next(k for k, claim in enumerate(content["claims"]) if claim["id"] == "bleu4-vit")
+    before = copy.deepcopy(content)
+    before["claims"][at] |= {"finding": NOT_RUN, "reason": reason, "p": None}
+    assert content["claims"][at]["finding"] != NOT_RUN
+    write_claims(earlier, before)
+    assert (made(home, earlier)["claims"][at]["finding"] == content["claims"][at]["finding"]) == again
 
 
 def test_only_what_rests_on_changed_files_is_computed_again(home, tmp_path, monkeypatch):
