@@ -20,6 +20,7 @@ from captioning.claims_file import make_claims, read_claims, write_claims
 from captioning.config import RunConfig, run_id
 from captioning.data import CaptionData, Example
 from captioning.demo_encoders import card
+from captioning.difference import table_difference
 from captioning.published import FOLDER
 from captioning.records import list_records, read_plan, write_plan
 from captioning.token_rules import token_rules
@@ -524,3 +525,22 @@ def test_the_committed_runs_are_the_rows_that_they_are_called():
     other = next(record for record in found if record["name"] == "deit-tiny-hard")
     other = other | {"config": other["config"] | {"beams": [1, 3, 5, 9]}}
     assert any("config beams" in said for said in record_facts.check_row(other, {}))
+
+
+def test_a_csv_may_differ_by_rounding_and_nothing_else():
+    """What was drawn beside other findings is summed in another order."""
+    stated = 'Row,low\n"a, b",4.225463587591785\nc,10\n'
+    for same in (stated, stated.replace("785", "743")):
+        assert list(table_difference("t.csv", stated, same)) == []
+    assert list(table_difference("t.md", stated, stated.replace("785", "743")))  # shown numbers are rounded: they are the same
+    for other in ("4.225463687591785", "nan", "", "4,2"):
+        assert list(table_difference("t.csv", stated, stated.replace("4.225463587591785", other))), other
+    for other in (
+        stated.replace("c,10", "c,11"),
+        stated.replace("c,10", "c,10.0"),
+        stated.replace('"a, b"', "a b"),
+        stated[:-1],
+        stated + "d,1\n",
+    ):
+        (found,) = table_difference("t.csv", stated, other)
+        assert found.startswith("line ")
