@@ -12,6 +12,7 @@ from captioning.weight_tags import pretraining
 from reports.beside import about
 from reports.profile import Profile
 from reports.scores import main_beam, score_cell
+from reports.sections import system_of
 from reports.tables import Column, Link, Missing, Published, Table, Value, minus_sign
 from reports.verdicts import between, deciding_part, p_text, percent, seeds_of
 
@@ -122,7 +123,7 @@ def _seeds(seeds: Value | str) -> str:
 
 def training_in_words(profile: Profile) -> str:
     """How the rows with an LSTM were trained, as far as all of them were trained alike, beside the paper's; "" where there are none."""
-    alike_runs = [run for run in profile.finished if set(run["experiments"]) & {"encoders", "attention"} and not _other_system(run)]
+    alike_runs = [run for run in profile.finished if set(run["experiments"]) & {"encoders", "attention"} and system_of(run) == "attend"]
     configs = [run["config"] for run in alike_runs]
     fields = {
         "epochs": "{} epochs", "batch_size": "{:,} captions a step", "decoder_lr": "learning rate {:g}", "schedule": "schedule {}",
@@ -144,10 +145,6 @@ def training_in_words(profile: Profile) -> str:
 def _joined(epochs: list[int]) -> str:
     """The smallest and the largest, or the only one."""
     return f"epochs {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"epoch {epochs[0]}"
-
-
-def _other_system(run: dict) -> bool:
-    return run["config"].get("system", "attend") != "attend"
 
 
 def same_data_tables(profile: Profile) -> list[Table]:

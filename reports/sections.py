@@ -56,13 +56,13 @@ def runs_to_show(profile: Profile) -> list[dict]:
     ranked = [run for run, _ in rank_runs(profile)]
     compared = [run for run in ranked if "attention" in run["experiments"] and run["config"].get("attention") != "none"]
     compared.sort(key=lambda run: run["config"].get("attention") != "soft")
-    shown = {_system(run) for run in compared}
-    best = {_system(run): run for run in reversed(ranked) if "systems" in run["experiments"] and _system(run) not in shown}
+    shown = {system_of(run) for run in compared}
+    best = {system_of(run): run for run in reversed(ranked) if "systems" in run["experiments"] and system_of(run) not in shown}
     compared += [best[system] for system in SYSTEMS if system in best]
     return compared + [run for run in ranked if run not in compared]
 
 
-def _system(run: dict) -> str:
+def system_of(run: dict) -> str:
     return run["config"].get("system", "attend")  # a record from before there were several has none
 
 
