@@ -176,6 +176,12 @@ def main() -> int:
     }
     ids = coco_ids(photo.name for photo in photos) if options.format == "coco" else {}
     output = open_output(options.out, options.format, made_by, {ids[photo.name]: photo.place for photo in photos} if ids else {})
+    with output:
+        return _caption_all(options, photos, ids, output, folder, made_by, decode)
+
+
+def _caption_all(options, photos: Sequence[Photo], ids: dict, output, folder, made_by: dict[str, str], decode: Decode) -> int:
+    """Caption those that `output` lacks; the exit status."""
     entries = {photo.name: {"image": photo.name, "image_id": ids.get(photo.name), "place": photo.place} for photo in photos}
     if any(isinstance(photo.source, bytes) and output.has(entries[photo.name]) for photo in photos):
         raise BadInput(f"--out {options.out}: holds a photo from stdin, perhaps another one; choose another name")
@@ -198,12 +204,11 @@ def main() -> int:
     print(f"checkpoint: {folder} (trained on {data}{drawn})", file=sys.stderr)
 
     broken: list[str] = []
-    with output:
-        for photo, pixels, captions in _captioned(captioner, todo, decode, options, broken):
-            for path in filter(None, (options.attention, _strip_path(options.save_attention, photo))):
-                _draw(path, pixels, captions[0], captioner.map_kind)
-            entry = entries[photo.name] | _said(captions, made_by, options.beams)
-            output.add(entry | {"image": ""} if options.format == "text" and len(photos) == 1 else entry)
+    for photo, pixels, captions in _captioned(captioner, todo, decode, options, broken):
+        for path in filter(None, (options.attention, _strip_path(options.save_attention, photo))):
+            _draw(path, pixels, captions[0], captioner.map_kind)
+        entry = entries[photo.name] | _said(captions, made_by, options.beams)
+        output.add(entry | {"image": ""} if options.format == "text" and len(photos) == 1 else entry)
     for reason in broken:
         print(f"caption.py: error: {reason}", file=sys.stderr)
     if broken and len(todo) > 1:

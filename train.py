@@ -32,6 +32,7 @@ from captioning.batches import Batch, CaptionIds, epoch_batches, pad_with_end
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
 from captioning.data import SPLITS, load_data
+from captioning.locks import held
 from captioning.own_words import forced_share
 from captioning.presets import preset, switched
 from captioning.progress import track
@@ -173,6 +174,13 @@ class Training:
         return open_inputs(self.data, self.model.encoder, self.config, self.cache, self.where.workers, self.where.regions)
 
     def run(self, stop_after_steps: int = 0) -> Path:
+        """Train to the end, or for so many steps, and return `out`. BadInput where another process trains into it."""
+        if not self.accelerator.is_main_process:
+            return self._run(stop_after_steps)
+        with held(self.out / ".lock", f"{self.out}: another training is at work there; wait for it or choose another --out"):
+            return self._run(stop_after_steps)
+
+    def _run(self, stop_after_steps: int) -> Path:
         self._resume()
         self.model.train()
         config, begun = self.config, time.monotonic()
@@ -447,6 +455,8 @@ class Training:
         if self.accelerator.device.type == "cuda" and own["cuda"] is not None:
             torch.cuda.set_rng_state(own["cuda"], self.accelerator.device)
         self.sums = own["sums"]
+        if self.where.device_batch_size:
+            del state["parts"]  # what was asked for now counts: it is the way out where the state's own ran out of memory
         vars(self).update(state)
         if self.accelerator.is_main_process:
             # A line written after the state was saved belongs to an epoch that is validated again.

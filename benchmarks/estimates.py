@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.plan import Run
 from benchmarks.profiles import Profile
+from captioning.cache import existing
 
 # Features of a region, by timm's name: what a frozen encoder's kept regions take on disk. A test asks timm.
 DIMS = {
@@ -104,13 +105,9 @@ def free_gb(folder: Path) -> float:
     """Free on the disk of a folder that may not exist yet."""
     import shutil
 
-    return shutil.disk_usage(_existing(folder)).free / 1e9
+    return shutil.disk_usage(existing(folder)).free / 1e9
 
 
 def disk_of(folder: Path) -> int:
     """Which disk a folder, which may not exist yet, is on."""
-    return _existing(folder).stat().st_dev
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return existing(folder).stat().st_dev

@@ -274,7 +274,7 @@ def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
     images = data.split("val")[:STRIPS]
     pictures = [captioner.prepare(data.open_image(i)) for i in images]
     # As the scored captions are searched, <unk> and all.
-    captions = captioner.caption(_as_images(pictures), Decode(max_words=run.config.max_words), attend=True)
+    captions = captioner.caption(_as_images(pictures), Decode(beam=_widest(captioner), max_words=run.config.max_words), attend=True)
     meta = [
         {"id": data.examples[i].image_id, "words": c.words, "references": list(data.examples[i].raw), "kind": captioner.map_kind}
         for i, c in zip(images, captions, strict=True)
@@ -286,10 +286,16 @@ def save_attention(captioner, run: Run, place: Place, data) -> Path | None:
 def captions_per_second(captioner, data, images: int = 32) -> float:
     """Images a second from pixels to text at beam 5, in one batch, after a warm-up."""
     pictures = _as_images([captioner.prepare(data.open_image(i)) for i in data.split("val")[:images]])
-    captioner.caption(pictures[:2])
+    decode = Decode(beam=_widest(captioner), max_words=captioner.most_words(), ban_unk=True)
+    captioner.caption(pictures[:2], decode)
     begun = time.monotonic()
-    captioner.caption(pictures)
+    captioner.caption(pictures, decode)
     return len(pictures) / (time.monotonic() - begun)
+
+
+def _widest(captioner) -> int:
+    """Beam 5, or as wide as a vocabulary allows that is smaller: of a few photographs hardly a word is seen often enough."""
+    return min(Decode.beam, len(captioner.vocabulary))
 
 
 def _as_images(pictures: list) -> list:

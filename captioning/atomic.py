@@ -11,12 +11,17 @@ from typing import IO
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary file beside `path` ("w" as UTF-8 with "\\n" line ends, or "wb"); on leaving without an error it is flushed to disk and renamed to `path`.
 
-    On an error the temporary file goes and `path` stays as it was. The parent folder is made.
+    On an error the temporary file goes and `path` stays as it was. The parent folder is made. A link stays one: what it names is written. What is
+    there and is neither file nor folder, as a pipe or /dev/null, is written to as it is.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, mode, **text) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(temporary, mode, **text) as file:
             yield file

@@ -14,6 +14,17 @@ def default_cache() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "recap"
 
 
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+
+
+def remove_remains(path: Path) -> None:
+    """What builders of `path` left that were killed where there was no lock. Called by the one process that may build."""
+    for remains in path.parent.glob(f".{path.name}.*.partial"):
+        remains.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def building(path: Path) -> Iterator[bool]:
     """Let one process at a time build `path`; the others wait here. The kernel lets go of the lock when its holder dies, however it dies.

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.config import Decode
+from captioning.locks import held
 
 MADE_BY = ("checkpoint", "model", "decode")
 HASH_DIGITS = 12  # of the SHA-256 of the model's weights
@@ -141,7 +142,7 @@ class CaptionFile:
     """Entries in a file, on top of those that are there already. What is not saved yet is saved on leaving, whatever the reason.
 
     made_by: checkpoint, model and decode of the entries to come. Raises BadInput: a file of another kind, or made by another checkpoint, other
-    weights or another search.
+    weights or another search, or one that another process is writing. Of that one it is until `__exit__`.
     """
 
     def __init__(self, path: str | Path, format: str, made_by: dict[str, str]):
@@ -151,8 +152,12 @@ class CaptionFile:
         self.saved, self.cost, self.dirty = time.monotonic(), 0.0, True
         if self.format.read is None:
             raise BadInput(f"--out {path}: text is for reading; add --format json, csv or coco, or write > {path} in place of --out")
-        if self.path.exists():
-            self._read()
+        with contextlib.ExitStack() as stack:
+            busy = f"--out {self.path}: another caption.py is writing it; wait for it or choose another name"
+            stack.enter_context(held(self.path.with_name(f".{self.path.name}.lock"), busy))
+            if self.path.exists():
+                self._read()
+            self.lock = stack.pop_all()
 
     def has(self, entry: dict) -> bool:
         return entry[self.format.key] in self.rows
@@ -181,8 +186,9 @@ class CaptionFile:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if self.dirty and (self.rows or kind is None):
-            self.save()
+        with self.lock:
+            if self.dirty and (self.rows or kind is None):
+                self.save()
 
     def _read(self) -> None:
         if not self.path.is_file():
@@ -252,7 +258,18 @@ def open_output(
     """
     if path in ("", "-"):
         return CaptionStream(format)
-    output, places = CaptionFile(path, format, made_by), places or {}
+    output = CaptionFile(path, format, made_by)
+    try:
+        _check_places(output, places or {})
+    except BadInput:
+        output.lock.close()
+        raise
+    return output
+
+
+def _check_places(output: CaptionFile, places: Mapping[str | int, str]) -> None:
+    """BadInput where a file of COCO results names its images otherwise, or has another photo of an id."""
+    path, format = output.path, output.name
     if format == "coco" and len({type(identity) for identity in [*output.rows, *places]}) > 1:
         raise BadInput(f"--out {path}: COCO's image numbers and file names would stand in it side by side; choose another name")
     for identity, place in places.items():

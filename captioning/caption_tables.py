@@ -175,8 +175,9 @@ def _header(path: Path, text: str) -> tuple[str, list[str]]:
         header = [name.strip().lower() for name in first]
         if _column(header, IMAGE_COLUMNS) is not None and _column(header, CAPTION_COLUMNS) is not None:
             return separator, header
-    start = text.lstrip().splitlines()[0]
-    raise BadInput(f"{path}, line 1: no header with {COLUMNS}, but {start[:60]!r}; write one as the first line, like: image,caption")
+    start = text.splitlines()[0].strip()
+    found = repr(start[:60]) if start else "an empty line"
+    raise BadInput(f"{path}, line 1: no header with {COLUMNS}, but {found}; write one as the first line, like: image,caption")
 
 
 def _column(header: Sequence[str], names: Sequence[str]) -> int | None:

@@ -1,4 +1,4 @@
-"""The one way to caption: `load_captioner` a checkpoint folder, `Captioner.caption` pictures. The command line, the web demo, evaluation and the speed
+"""The one way to caption: `load_captioner` a checkpoint folder, `Captioner.caption` pictures. The command line, the web demo and the speed
 bench use nothing else.
 
     from captioning import load_captioner
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from captioning.vocabulary import Vocabulary
 
     Photo = Image.Image | str | Path | bytes
+
+AT_ONCE = 32  # images in a batch
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,12 @@ class Captioner:
     def alternatives_of(
         self, images: "Sequence[Photo]", decode: Decode | None = None, attend: bool = False, most: int | None = None
     ) -> list[list[Caption]]:
-        """`alternatives` of several images, searched together; the best `most` of each. A map by gradient costs a backward pass a word."""
+        """`alternatives` of several images, searched 32 at a time; the best `most` of each. A map by gradient costs a backward pass a word."""
         import torch
 
+        if len(images) > AT_ONCE:  # else memory would grow with them
+            groups = (images[first : first + AT_ONCE] for first in range(0, len(images), AT_ONCE))
+            return [found for group in groups for found in self.alternatives_of(group, decode, attend, most)]
         pixels = [torch.from_numpy(self.prepare(image)) for image in images]
         if not pixels:
             return []
@@ -101,10 +106,6 @@ class Captioner:
     def map_kind(self) -> str:
         """What a word's map shows: "attention", "gradient" (gradient times input), or "even" where every word sees the mean region."""
         return map_kind(self.description["config"])
-
-    def caption_regions(self, regions: "torch.Tensor", decode: Decode, attend: bool = False) -> list[list[Caption]]:
-        """regions (B,R,D) -> for each image the captions of the search, best first."""
-        return [[self._caption(h, h.attention) for h in found] for found in self._search(regions, decode, attend)]
 
     def _search(self, regions, decode: Decode, attend: bool) -> list[list]:
         from captioning.decoding import search, seeded

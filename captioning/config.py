@@ -14,6 +14,8 @@ from captioning.bad_input import BadInput, at_least, flag, one_of
 
 # Raised by hand when a change of the code moves scores, so that records from before it no longer count as done.
 NUMERICS = 1
+MOST_LENGTH_PENALTY = 10.0  # a caption's length to a much higher power is no number any more
+MOST_SEED = 2**62  # torch takes no larger ones, with what is added for the other processes
 
 
 SYSTEM_NAMES = ("attend", "t5", "prefix", "sep", "transformer")
@@ -58,13 +60,19 @@ class Decode:
 
     def __post_init__(self):
         at_least(self, beam=1, max_words=1, no_repeat_ngram=0, top_k=0, length_penalty=0.0, seed=0)
-        if self.seed >= 2**63:
-            raise BadInput(f"--seed {self.seed}: give a number below {2**63}")
+        _check_seed(self.seed)
         one_of(self, stop=("best", "full", "shrink"))
-        if not self.temperature > 0:
-            raise BadInput(f"--temperature {self.temperature}: give a number above 0")
+        if not 1e-6 <= self.temperature <= 1e6:  # beyond, no number is left of what is divided by it
+            raise BadInput(f"--temperature {self.temperature}: give a number above 0, from 1e-6 to 1e6")
+        if not self.length_penalty <= MOST_LENGTH_PENALTY:
+            raise BadInput(f"--length-penalty {self.length_penalty}: give a number up to {MOST_LENGTH_PENALTY:g}")
         if not 0 < self.top_p <= 1:
             raise BadInput(f"--top-p {self.top_p}: give a share above 0 and up to 1")
+
+
+def _check_seed(seed: int) -> None:
+    if seed >= MOST_SEED:
+        raise BadInput(f"--seed {seed}: give a number below {MOST_SEED}")
 
 
 @dataclass(frozen=True)
@@ -216,6 +224,7 @@ class RunConfig:
             batch_size=1, epochs=1, warmup_steps=0, clip_norm=0.0, penalty_weight=0.0, patience=0,
             layers=1, heads=1, width=1, projection_dim=0, prefix_length=1, refiner_layers=0,
         )  # fmt: skip
+        _check_seed(self.seed)
         one_of(self, system=SYSTEM_NAMES, resize=("squash", "crop"), vocabulary=("train", "all"))
         one_of(self, batching=("images", "captions", "one"), features=("regions", "vector"), mask=("image", "causal"))
         one_of(self, train_on=("train", "all"), padding=("masked", "end"))

@@ -15,6 +15,8 @@ from captioning.bad_input import BadInput
 from captioning.config import Decode
 from captioning.vocabulary import END, PAD, START, UNK
 
+NO_WORD = "the captioner gives no word a probability: its weights are damaged or its training failed; train it again"
+
 
 class Hypothesis(NamedTuple):
     """One caption. words: ids without start and end. score: what it was ranked by. log_probability: nats, end token included.
@@ -174,7 +176,7 @@ class _Pool:
 
     def ranked(self) -> list[Hypothesis]:
         if not self.hypotheses:  # every logit was NaN or -inf
-            raise BadInput("the captioner gives no word a probability: its weights are damaged or its training failed; train it again")
+            raise BadInput(NO_WORD)
         return sorted(self.hypotheses, key=lambda h: -h.score)[: self.decode.beam]
 
 
@@ -237,6 +239,8 @@ def _sample(decoder, regions: Tensor, decode: Decode, attend: bool) -> list[Hypo
     for draw in draws.to(device):
         logits, state, *attention = decoder.step(words, state, attend=True) if attend else decoder.step(words, state)
         scores = _allowed(logits.double().log_softmax(-1), said, decode)
+        if not (scores.isfinite().any(1) | ended).all():
+            raise BadInput(NO_WORD)
         words = _draw(scores / decode.temperature, draw, decode)
         total += torch.where(ended, 0.0, scores.gather(1, words.unsqueeze(1)).squeeze(1))
         words = torch.where(ended, PAD, words)

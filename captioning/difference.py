@@ -69,7 +69,10 @@ def _close(stated: str, found: str) -> bool:
 
 def _cell_difference(stated: str, found: str, table: str) -> str:
     """The first cell by which two lines of a CSV file differ, with its column's name."""
-    columns, theirs, ours = next(csv.reader([table.split("\n")[0]])), next(csv.reader([stated])), next(csv.reader([found]))
+    try:
+        columns, theirs, ours = (next(csv.reader([line])) for line in (table.split("\n")[0], stated, found))
+    except csv.Error:  # somebody changed it so that it is none
+        return _two(stated, found)
     if not len(columns) == len(theirs) == len(ours):
         return _two(stated, found)
     different = [(column, a, b) for column, a, b in zip(columns, theirs, ours, strict=True) if a != b]

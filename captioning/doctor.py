@@ -271,20 +271,16 @@ def check_disk(_) -> Iterator[Finding]:
 
 
 def check_cache(_) -> Iterator[Finding]:
-    from captioning.cache import default_cache
+    from captioning.cache import default_cache, existing
 
     folder = default_cache()
-    there = _existing(folder)
+    there = existing(folder)
     if not os.access(there, os.W_OK):
         yield Finding("lack", "cache", f"{folder} cannot be written", "export RECAP_CACHE=DIR")
         return
     size, whole = _size(folder)
     about = f"{'' if whole else 'over '}{size / 1e9:.1f} GB, may be deleted" if folder.exists() else "not there yet"
     yield Finding("ok", "cache", f"{folder} ({about}; {shutil.disk_usage(there).free / 1e9:.0f} GB free there)")
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
 def _size(folder: Path) -> tuple[int, bool]:
@@ -305,9 +301,9 @@ def check_locks(_) -> Iterator[Finding]:
     except ImportError:
         yield Finding("lack", "locks", f"{platform.system()} has no POSIX locks", "use Linux; on Windows: wsl --install")
         return
-    from captioning.cache import default_cache
+    from captioning.cache import default_cache, existing
 
-    with tempfile.TemporaryFile(dir=_existing(default_cache())) as file:
+    with tempfile.TemporaryFile(dir=existing(default_cache())) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Finding("ok", "locks", "POSIX locks work in the cache folder")

@@ -258,6 +258,10 @@ def _load(path: Path, options: argparse.Namespace) -> Spoken:
     if captions.by_line != references.by_line:
         lines, other = (path, options.references) if captions.by_line else (options.references, path)
         raise BadInput(f"{lines}: lines have no image ids, and {other} has them; give both as lines, or both with ids")
+    if captions.by_line and len(captions.captions) != len(references.raw):
+        raise BadInput(
+            f"{path} has {len(captions.captions)} lines, {options.references} has {len(references.raw)}; line i belongs to line i"
+        )
     return _beside(Spoken(captions.captions, {}, dict.fromkeys(captions.captions, True)), path, references, options)
 
 
@@ -269,6 +273,9 @@ def _beside(said: Spoken, path: Path, references: References, options: argparse.
         raise BadInput(
             f"{path}: image {unknown} is not among the references of {options.references}; check the split and the ids (--split)"
         )
+    if len(set(own.values())) < len(own):
+        twice = next(image for image, count in Counter(own.values()).items() if count > 1)
+        raise BadInput(f"{path}: image {twice} is there twice, once by its file's name")
     if len(own) < len(references.raw):
         print(f"{path}: {len(own)} of the {len(references.raw)} images of {options.references} have a caption", file=sys.stderr)
     written = references.tokens or references.raw

@@ -148,7 +148,7 @@ def _tar_members(root: Path, cache: Path) -> dict[str, Place]:
 
 
 def _tar_index(tar: Path, status: os.stat_result, cache: Path) -> list[tuple[str, int, int]]:
-    key = hashlib.sha256(f"{tar.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hexdigest()
+    key = hashlib.sha256(f"{tar.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode(errors="surrogateescape")).hexdigest()
     kept = cache / f"tar-index-{key[:16]}.json"
     try:
         return json.loads(kept.read_bytes())

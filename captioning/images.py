@@ -73,7 +73,7 @@ def _open_file(path: Path, name: str) -> BinaryIO:
         return open(path, "rb")
     except FileNotFoundError as error:
         raise BadInput(f"{name}: no such image file; check the path") from error
-    except (PermissionError, NotADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise BadInput(f"{name}: cannot be read ({error}); check the path and its permissions") from error
 
 

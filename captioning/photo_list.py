@@ -50,7 +50,7 @@ def find_photos(names: Sequence[str]) -> list[Photo]:
             found |= {Path(scene.name): scene for scene in _scenes()}
             continue
         for file in _files(path, name):
-            found[file] = Photo(_printable(file), file)
+            found.setdefault(file.absolute(), Photo(_printable(file), file))
     return list(found.values())
 
 
@@ -61,7 +61,8 @@ def _printable(path: Path) -> str:
 
 def _files(path: Path, name: str) -> list[Path]:
     if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        # Names that begin with a dot are hidden, macOS' "._beach.jpg" beside a copied beach.jpg among them.
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
         if not inside:
             raise BadInput(f"{name}: no pictures in this folder ({', '.join(PICTURES)})")
         return inside

@@ -22,7 +22,7 @@ from PIL import Image
 
 from captioning.augment import augment, mentions_side
 from captioning.bad_input import BadInput
-from captioning.cache import building, default_cache
+from captioning.cache import building, default_cache, remove_remains
 from captioning.data import CaptionData
 from captioning.progress import track
 from captioning.workers import CHUNK, core_count, in_chunks, map_chunks
@@ -98,7 +98,7 @@ class PixelStore:
             with building(path) as alone:
                 if not _is_complete(path, shape):
                     if alone:
-                        _remove_remains(path)
+                        remove_remains(path)
                     _build(path, shape, _Job(data, size, rule, interpolation), workers)
         return cls(path)
 
@@ -260,12 +260,6 @@ def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
     except (OSError, ValueError, EOFError):
         return False
     return found.shape == shape and found.dtype == np.uint8
-
-
-def _remove_remains(path: Path) -> None:
-    """What killed builders left. Called by the one process that may build, so nobody is writing them."""
-    for remains in path.parent.glob(f".{path.name}.*.partial"):
-        remains.unlink(missing_ok=True)
 
 
 def _no_space(path: Path, size: int, free: int) -> BadInput:

@@ -19,7 +19,7 @@ import numpy as np
 
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
-from captioning.cache import building
+from captioning.cache import building, remove_remains
 from captioning.config import NUMERICS
 
 NOTED_EVERY_SECONDS = 10.0
@@ -46,7 +46,7 @@ def cached_regions(path: Path, shape: tuple[int, int, int], encode: Callable[[in
             regions = _open(path, shape)
             if regions is None:
                 if alone:
-                    _remove_remains(path)
+                    remove_remains(path)
                 _build(path, shape, encode, _Partial(path, shape, shared=not alone))
                 regions = _open(path, shape)
     if regions is None:
@@ -61,12 +61,6 @@ def _open(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
     except (FileNotFoundError, ValueError, EOFError):
         return None
     return regions if regions.shape == shape and regions.dtype == np.float16 else None
-
-
-def _remove_remains(path: Path) -> None:
-    """What builders left that were killed where there was no lock. Called by the one process that may build."""
-    for remains in path.parent.glob(f".{path.name}.*.partial"):
-        remains.unlink(missing_ok=True)
 
 
 class _Partial:

@@ -48,7 +48,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("candidates", metavar="CANDIDATES", type=Path, help="the captions to score, one per image")
     parser.add_argument("references", metavar="REFERENCES", type=Path, help="what people wrote, one or more captions per image")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="coco", help="coco: as coco-caption; free: NLTK's BLEU (default: coco)")
-    parser.add_argument("--metrics", type=_metrics, default=METRICS, metavar="M,M", help=f"of coco: {','.join(METRICS)} (default: all)")
+    parser.add_argument("--metrics", type=_metrics, metavar="M,M", help=f"of coco: {','.join(METRICS)} (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="of references that have splits (default: test)")
     parser.add_argument("--subset", action="store_true", help="score the images that both files have, if they differ")
     parser.add_argument("--compare", metavar="OTHER", type=Path, help="other captions of the same images: differences, paired intervals")
@@ -59,6 +59,9 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(line)
     if not 0 <= options.draws <= 1_000_000:
         raise BadInput(f"--draws {options.draws}: expected 0 to 1000000")
+    if options.protocol == "free" and (options.metrics is not None or options.spice_models):
+        raise BadInput("--metrics and --spice-models are settings of --protocol coco; free has BLEU alone: leave them out")
+    options.metrics = options.metrics or METRICS
     return options
 
 

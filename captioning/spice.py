@@ -37,7 +37,7 @@ def spice(candidates: Sequence[str], references: Sequence[Sequence[str]], models
     with tempfile.TemporaryDirectory(prefix="recap-spice-") as folder:
         work = Path(folder)
         (work / "captions.json").write_text(json.dumps(images), encoding="ascii")
-        cache = Path(os.environ.get("RECAP_SPICE_CACHE") or work / "cache")
+        cache = Path(os.environ.get("RECAP_SPICE_CACHE") or work / "cache").resolve()
         cache.mkdir(parents=True, exist_ok=True)
         run_java(spice_command(jars, work / "captions.json", work / "scores.json", cache), heap=_HEAP, folder=work)
         try:
@@ -61,7 +61,7 @@ def spice_command(models: Sequence[Path], captions: Path, scores: Path, cache: P
 
 def _find_models(models: str | Path | None) -> list[Path]:
     named = models or os.environ.get("RECAP_SPICE_MODELS")
-    folder = Path(named) if named else coco_folder("spice") / "lib"
+    folder = Path(named).resolve() if named else coco_folder("spice") / "lib"  # Java is called elsewhere
     missing = [name for name in _MODELS if not (folder / name).is_file()]
     if missing:
         where = f"in {folder}" if named else "installed"

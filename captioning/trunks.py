@@ -23,6 +23,7 @@ from captioning.fingerprint import file_sha256
 
 DEMO_PREFIX = "demo_"
 FOLLOWS_SEED = "+seed"
+DIGEST = "weights of this file: "  # before what the child of `_weights_of_users_file` prints
 OWN = "own"  # convnext_femto.own: timm's architecture with weights of one's own, which no download stands for
 ROOT = Path(__file__).resolve().parents[1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -241,7 +242,10 @@ def _weights_of_users_file(encoder: str, _file_sha256: str) -> str:
     if child.returncode:
         said = lines[-1] if lines else f"ended with status {child.returncode}"
         raise BadInput(said.removeprefix("error: ") if child.returncode == 2 else f"--encoder {encoder}: {said}; mend that file")
-    return lines[-1]
+    found = [line.removeprefix(DIGEST) for line in lines if line.startswith(DIGEST)]  # the file may print what it likes, before and after
+    if not found:
+        raise BadInput(f"--encoder {encoder}: the file left before its factory was called; mend that file")
+    return found[-1]
 
 
 def print_weights(encoder: str) -> None:
@@ -264,9 +268,9 @@ def print_weights(encoder: str) -> None:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     if not any(t.is_floating_point() and t.unique().numel() > 1 for t in lasting.values()):
-        print("none")  # what is left are zeros and ones that every new module starts with
+        print(f"{DIGEST}none")  # what is left are zeros and ones that every new module starts with
     else:
-        print(digest.hexdigest() + (FOLLOWS_SEED if len(lasting) < len(found[0]) else ""))
+        print(DIGEST + digest.hexdigest() + (FOLLOWS_SEED if len(lasting) < len(found[0]) else ""))
 
 
 def _takes_image_size(tag: str) -> bool:

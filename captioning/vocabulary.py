@@ -85,6 +85,3 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
-
-
-build = Vocabulary.build

@@ -470,6 +470,32 @@ def test_each_photo_is_captioned_once(call, photos):
     assert call("--img", photos[0], photos[0].parent, photos[0], "--csv")[1] == call("--img", photos[0].parent, "--csv")[1]
 
 
+def test_a_photo_by_two_names_is_captioned_once_and_hidden_files_are_none(call, photos, tmp_path, monkeypatch):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    (folder / "beach.jpg").write_bytes(photos[0].read_bytes())
+    (folder / "._beach.jpg").write_bytes(b"what macOS leaves beside a copy")
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = call("--img", "camera", folder / "beach.jpg", "--json")
+    assert status == 0 and [found["image"] for found in json.loads(out)] == ["camera/beach.jpg"]
+
+
+def test_any_failure_to_open_costs_one_photo_only(call, photos, tmp_path):
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
+    status, out, err = call("--img", photos[0], tmp_path / "round.jpg", photos[1], "--json")
+    assert status == 1 and len(json.loads(out)) == 2 and "round.jpg: cannot be read" in err
+
+
+def test_many_images_are_searched_in_groups(captioner, photos, monkeypatch):
+    """Their memory would grow with them."""
+    from captioning import captioner as module
+
+    whole, sizes, search = captioner.caption(photos[:5]), [], captioner._search
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(captioner, "_search", lambda regions, *how: sizes.append(len(regions)) or search(regions, *how))
+    assert [one.text for one in captioner.caption(photos[:5])] == [one.text for one in whole] and sizes == [2, 2, 1]
+
+
 @pytest.fixture
 def captioned(monkeypatch, captioner) -> list:
     """Pictures that the captioner was given since."""

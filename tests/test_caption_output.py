@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning import caption_output
+from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.caption_output import COLUMNS, FORMATS, CaptionFile, check_writable, coco_ids, describe_decode, open_output, strip_name
 from captioning.config import Decode
@@ -226,3 +227,36 @@ def test_how_captions_were_searched_in_words():
     assert describe_decode(Decode(ban_unk=True)) == "beam 5, no unk"
     assert describe_decode(Decode(beam=1), "argmax") == "beam 1, unk allowed, locations argmax"
     assert describe_decode(Decode(sample=True, temperature=0.5, seed=3, ban_unk=True)) == "sample, temperature 0.5, seed 3, no unk"
+
+
+def test_two_processes_at_one_file_are_kept_apart(tmp_path):
+    """Each would write the whole file, and the captions of one would be lost."""
+    path = tmp_path / "new" / "o.csv"
+    with CaptionFile(path, "csv", MADE_BY) as output:
+        code = f"from captioning.caption_output import CaptionFile; CaptionFile({str(path)!r}, 'csv', {MADE_BY!r})"
+        other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert "another caption.py is writing it; wait for it or choose another name" in other.stderr
+        output.add(entry("a.jpg"))
+    assert os.listdir(path.parent) == ["o.csv"] and CaptionFile(path, "csv", MADE_BY).has(entry("a.jpg"))
+
+
+@pytest.mark.parametrize("mode, content", [("w", "new"), ("wb", b"new")])
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path, mode, content):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    (tmp_path / "new.csv").symlink_to("elsewhere.csv")
+    for name in ("link.csv", "new.csv"):
+        with atomic_write(tmp_path / name, mode) as file:
+            file.write(content)
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).resolve().read_text() == "new"
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "link.csv", mode):
+        raise ZeroDivisionError
+    assert (tmp_path / "real.csv").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    with atomic_write(tmp_path / "pipe", mode) as file:
+        file.write(content)
+    assert reader.communicate(timeout=10)[0] == b"new" and not (tmp_path / "pipe").is_file()
+    with atomic_write("/dev/null", mode) as file:
+        file.write(content)
+    assert not Path("/dev/null").is_file()

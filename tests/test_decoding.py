@@ -48,6 +48,15 @@ def tables(images: int, seed: int, sharpness: float = 3.0) -> torch.Tensor:
     return sharpness * torch.randn(images, V, V, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def by_the_table(table: torch.Tensor, said) -> float:
+    """Log-probability of a caption, word by word."""
+    history, total = [START, START], 0.0
+    for token in [*said.words, END] if said.ended else said.words:
+        total += float(table[history[-2], history[-1]].log_softmax(-1)[token])
+        history.append(token)
+    return total
+
+
 def brute_force(table: torch.Tensor, longest: int, penalty: float) -> list[tuple[float, tuple[int, ...]]]:
     """Every caption of at most `longest` tokens that ends, and every cut one of `longest` words, with its score; best first."""
     words = [w for w in range(V) if w not in (PAD, START, END)]
@@ -100,12 +109,7 @@ def test_scores_are_the_captions_own_and_attention_follows_its_beam(seed, beam, 
     for image, found in enumerate(search(Toy(), table, Decode(beam=beam, max_words=6, stop=stop), attend=True)):
         assert found == sorted(found, key=lambda h: -h.score)
         for h in found:
-            tokens = [*h.words, END] if h.ended else h.words
-            history, total = [START, START], 0.0
-            for token in tokens:
-                total += float(table[image, history[-2], history[-1]].log_softmax(-1)[token])
-                history.append(token)
-            assert h.log_probability == pytest.approx(total, abs=1e-9)
+            assert h.log_probability == pytest.approx(by_the_table(table[image], h), abs=1e-9)
             # The toy's map at a word shows the word before it.
             assert h.attention.argmax(-1).tolist() == [START, *h.words[:-1]][: len(h.words)]
             assert not {PAD, START, END} & set(h.words)
@@ -240,5 +244,23 @@ def test_sampling_alone_equals_in_a_batch():
         (alone,) = search(Toy(), batch[image : image + 1], decode, attend=True)[0]
         assert alone.words == together[image][0].words
         assert alone.score == pytest.approx(together[image][0].score)
+        assert alone.log_probability == pytest.approx(by_the_table(batch[image], alone), abs=1e-9)
         if alone.words:
             assert torch.equal(alone.attention, together[image][0].attention)
+
+
+@pytest.mark.parametrize("decode", [Decode(), Decode(sample=True)])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_a_captioner_without_any_word_is_named(decode, value):
+    table = torch.full((2, V, V, V), value, dtype=torch.float64)
+    with pytest.raises(BadInput, match="gives no word a probability"):
+        search(Toy(), table, decode)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"temperature": 0.0}, {"temperature": float("inf")}, {"temperature": 1e-320}, {"temperature": float("nan")},
+    {"length_penalty": 700.0}, {"length_penalty": float("inf")}, {"seed": 2**62},
+])  # fmt: skip
+def test_a_number_that_leaves_none_is_refused(wrong):
+    with pytest.raises(BadInput, match=f"--{next(iter(wrong)).replace('_', '-')} .*: give a number"):
+        Decode(**wrong)

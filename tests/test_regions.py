@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,6 +187,21 @@ def test_a_users_file_that_loads_other_weights_is_another_encoder(tmp_path):
     assert hashes[0] == hashes[2] and len(set(hashes)) == 5
     assert [source.follows_seed for source in sources] == [False, False, False, True, True, True]
     assert hashes[5] == "none" and all(h.endswith("+seed") for h in hashes[3:5])
+
+
+def test_what_a_users_file_prints_is_not_taken_for_its_weights(tmp_path):
+    """At the end too; and a file that ends the process is named."""
+    found = []
+    for name, line in (("quiet", ""), ("loud", "import atexit; atexit.register(lambda: print('bye'))\nprint('hello')\n")):
+        (tmp_path / f"{name}.py").write_text(
+            f"{line}from tests.tiny_encoder import TinyEncoder\nimport torch\ndef make():\n    torch.manual_seed(0)\n    return TinyEncoder()\n"
+        )
+        trunks._weights_of_users_file.cache_clear()
+        found.append(trunks.locate(f"{tmp_path}/{name}.py:make", True).weights_sha256)
+    assert found[0] == found[1] and re.fullmatch("[0-9a-f]{64}", found[0])
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(BadInput, match="the file left before its factory was called"):
+        trunks.locate(f"{tmp_path}/leaves.py:make", True)
 
 
 def test_out_of_memory_encodes_in_halves(data, tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from benchmarks import run_all, runner
@@ -943,3 +944,26 @@ def test_a_default_call_forgets_nothing_that_all_had_planned(tmp_path):
     assert planned(extra, only=["encoders:extra"]).keys() == {"main-0-a", "t5-0-b", "extra-0-y"}
     first, _, last = read_plan(tmp_path)
     assert first["minutes"] == 2.0 and last["weights"] == "not at hand" and "/home" not in str(last)
+
+
+def test_of_a_vocabulary_smaller_than_the_beam_a_run_takes_what_there_is(data, tmp_path, monkeypatch):
+    """Of a few photographs hardly a word is seen often enough; the run must not fail after its training."""
+    from benchmarks import one_run
+
+    asked = []
+
+    class Captioner:
+        vocabulary, map_kind = range(4), "attention"
+        most_words, prepare = lambda self: 9, lambda self, image: np.zeros((8, 8, 3), np.uint8)
+
+        def caption(self, images, decode, attend=False):
+            asked.append(decode.beam)
+            return [SimpleNamespace(words=["a"], attention=np.ones((1, 2, 2)) / 4) for _ in images]
+
+    monkeypatch.setattr(one_run, "_as_images", list)
+    loaded = load_data(data)
+    assert one_run.captions_per_second(Captioner(), loaded, images=2) > 0
+    place = SimpleNamespace(folder=tmp_path, keep_pictures=True)
+    run = SimpleNamespace(run_id="r", config=SimpleNamespace(max_words=9))
+    assert one_run.save_attention(Captioner(), run, place, loaded).exists()
+    assert asked == [4, 4, 4]

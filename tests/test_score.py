@@ -177,3 +177,9 @@ def test_java_that_cannot_start_is_status_3_and_stands_in_the_json(files):
     result = json.loads(found.stdout)
     assert result["scores"] == {} and len(result["not_available"]) == 8
     assert run([*files.both, "--json", "--protocol", "free"], RECAP_JAVA="/nowhere/java").returncode == 0
+
+
+def test_what_only_coco_knows_is_refused_under_free(files):
+    for more in (["--metrics", "CIDEr"], ["--spice-models", "somewhere"]):
+        with pytest.raises(BadInput, match="settings of --protocol coco; free has BLEU alone"):
+            main([*files.both, "--protocol", "free", *more])

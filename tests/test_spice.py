@@ -63,3 +63,11 @@ def test_no_score_for_every_image(models, monkeypatch):
     monkeypatch.setenv("RECAP_JAVA", str(java))
     with pytest.raises(JavaUnavailable, match="without a score for every image"):
         spice(["a dog"], [["a dog"]], models)
+
+
+def test_models_and_cache_may_be_named_from_where_one_is(models, monkeypatch):
+    """Java is called in another folder."""
+    monkeypatch.chdir(models.parent)
+    monkeypatch.setenv("RECAP_SPICE_CACHE", "kept")
+    assert spice(["a dog"], [["a dog"]], models.name).tolist() == [0]
+    assert any((models.parent / "kept").iterdir())

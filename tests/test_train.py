@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from captioning.bad_input import BadInput
 from captioning.config import RunConfig, run_id
+from captioning.locks import held
 from tests.tiny import SETTINGS, flags, make_data
 from train import Stopped, Training, Where, train
 
@@ -342,3 +343,25 @@ def test_accumulated_parts_give_the_same_gradients(data, tmp_path):
         assert training.parts == (1 if size == 0 else 3)
     for name in found[0]:
         assert torch.allclose(found[0][name], found[1][name], atol=1e-6), name
+
+
+def test_the_way_out_of_too_little_memory_is_heard_where_a_state_is_there(data, tmp_path):
+    """--device-batch-size counts, not what the state was trained with; left out, what the state found out stays."""
+    config = RunConfig(**SETTINGS)
+    with pytest.raises(Stopped):
+        Training(config, where(data, tmp_path / "out", device_batch_size=0)).run(stop_after_steps=1)
+    for size, parts in ((4, 3), (0, 3)):
+        training = Training(config, where(data, tmp_path / "out", device_batch_size=size))
+        training._resume()
+        assert training.parts == parts
+        training._save_state()
+
+
+def test_two_trainings_of_one_folder_are_kept_apart(data, tmp_path):
+    config = RunConfig(**SETTINGS)
+    training = Training(config, where(data, tmp_path / "out"))
+    with held(tmp_path / "out" / ".lock", "busy"), pytest.raises(BadInput, match="another training is at work there"):
+        training.run(stop_after_steps=1)
+    with pytest.raises(Stopped):
+        training.run(stop_after_steps=1)
+    assert not (tmp_path / "out" / ".lock").exists()

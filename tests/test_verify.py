@@ -544,3 +544,9 @@ def test_a_csv_may_differ_by_rounding_and_nothing_else():
     ):
         (found,) = table_difference("t.csv", stated, other)
         assert found.startswith("line ")
+
+
+def test_a_table_that_is_no_table_any_more_differs():
+    for broken in ("x,y\n1\r2,3\n", "x,y\n" + "1" * 140_000 + ",3\n"):
+        (found,) = table_difference("t.csv", broken, "x,y\n1,3\n")
+        assert found.startswith("line 2: stated ") and len(found) < 500

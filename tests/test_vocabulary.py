@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from captioning.bad_input import BadInput
 from captioning.data import CaptionData, Example
-from captioning.vocabulary import END, SPECIALS, UNK, Vocabulary, build
+from captioning.vocabulary import END, SPECIALS, UNK, Vocabulary
 
 WORDS = st.text("abcdé'-0", min_size=1, max_size=4)
 CAPTIONS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=20)
@@ -14,7 +14,7 @@ CAPTIONS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=20)
 
 @given(CAPTIONS)
 def test_known_captions_come_back(captions):
-    vocabulary = build(captions, 1)
+    vocabulary = Vocabulary.build(captions, 1)
     for caption in captions:
         assert vocabulary.decode(vocabulary.encode(caption)) == caption.split()
 
@@ -22,13 +22,13 @@ def test_known_captions_come_back(captions):
 @given(CAPTIONS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_order_of_captions_does_not_matter(captions, minimum_count, random):
     shuffled = random.sample(captions, len(captions))
-    assert build(captions, minimum_count) == build(shuffled, minimum_count)
+    assert Vocabulary.build(captions, minimum_count) == Vocabulary.build(shuffled, minimum_count)
 
 
 @given(CAPTIONS, st.integers(1, 4))
 def test_exactly_the_frequent_words_are_kept(captions, minimum_count):
     words = " ".join(captions).split()
-    vocabulary = build(captions, minimum_count)
+    vocabulary = Vocabulary.build(captions, minimum_count)
     assert vocabulary.words[:4] == SPECIALS
     assert set(vocabulary.words[4:]) == {word for word in words if words.count(word) >= minimum_count}
     counts = [words.count(word) for word in vocabulary.words[4:]]
@@ -37,20 +37,20 @@ def test_exactly_the_frequent_words_are_kept(captions, minimum_count):
 
 
 def test_ties_are_alphabetical_and_strangers_unknown():
-    vocabulary = build(["b a c c"], 1)
+    vocabulary = Vocabulary.build(["b a c c"], 1)
     assert vocabulary.words[4:] == ("c", "a", "b")
     assert vocabulary.encode("a zebra") == [5, UNK]
 
 
 def test_a_special_in_a_caption_is_no_command():
-    vocabulary = build(["<end> <pad> dog <start>"] * 9, 1)
+    vocabulary = Vocabulary.build(["<end> <pad> dog <start>"] * 9, 1)
     assert vocabulary.words == (*SPECIALS, "dog")
     assert vocabulary.encode("<end> <pad> dog") == [UNK, UNK, 4]
 
 
 @given(CAPTIONS)
 def test_text_and_words_of_ids(captions):
-    vocabulary = build(captions[::2], 1)
+    vocabulary = Vocabulary.build(captions[::2], 1)
     for caption in captions:
         ids = [*vocabulary.encode(caption), END]
         said = [word if word in vocabulary.words[4:] else "<unk>" for word in caption.split()]
