@@ -52,6 +52,7 @@ STEPS = (
     ),
     Step("what ships: a decoder for DeiT-tiny, and an encoder of our own (benchmarks/distill.py)", ("shipped",)),
     Step("every accident of the published code", ("published_or_corrected",)),
+    Step("which epoch is kept, seed by seed", ("published_or_corrected:deit-tiny", "published_or_corrected:switch-selection"), THREE),
     Step(
         "five seeds of the first two tables",
         (*SMALL[:2], "attention:deit-tiny", "attention:deit-tiny-hard", "attention:deit-tiny-none"),
@@ -72,7 +73,7 @@ def parse_arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--encoder", default="", metavar=f"FILE.py:{OWN_RESNET50}", help="a ResNet-50 of one's own in place of torchvision's"
     )
-    parser.add_argument("--results", default="results", metavar="DIR")
+    parser.add_argument("--results", default=str(ROOT / "results"), metavar="DIR")
     parser.add_argument("--budget", type=float, default=0, metavar="MINUTES", help="for all steps together (default: no limit)")
     parser.add_argument("--workers", type=int, default=0, help="runs side by side, as in run_all.py")
     parser.add_argument(

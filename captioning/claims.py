@@ -7,7 +7,6 @@ every test are measured here, and a claim of an absolute value is not tested at 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
-from typing import TypeVar
 
 import numpy as np
 
@@ -48,7 +47,6 @@ RULES = {
     "every": f"Every pair must hold. {_DIRECTION} The claim's finding is its worst pair's: not run, then contradicted, then too close to call.",
     "value": _VALUE,
 }
-T = TypeVar("T")
 SEEDS_WANTED = 5  # fewer say too little of the spread between seeds to resample them
 PLANNED = ((1000, 1), (1000, 5), (5000, 1), (5000, 5))  # images (Flickr8k's and COCO's validation splits) and seeds to plan for
 
@@ -86,8 +84,8 @@ def judge(
     "relative_difference", "interval", "interval_kind", "seed_differences", "p", "finding", "also", "images", "detectable"}, differences in percent of
     the worse condition's mean over seeds. Of a claimed value (`worse` empty) the one part has its "value", the mean over seeds, in place of a difference,
     and no p. Images are drawn once for all runs and seeds; seeds too, each condition's by itself, where both have
-    five or more ("images and seeds"); else the interval is "images only", and only seeds that both have are
-    compared. Five seeds resampled show about a tenth too little of their spread.
+    five or more ("images and seeds"); else the interval is "images only", of the runs that there are. All seeds of both are compared, the
+    mean of the ones with the mean of the others. Five seeds resampled show about a tenth too little of their spread.
     The p of several pairs: the largest, since all must hold; where one is contradicted, that pair's times the number of pairs.
     drawn: what `resample_together` gave for `statistics_of` these runs with these draws and this seed; by default it is made here.
     Raises ValueError for runs that cannot be compared, and where `RULES` calls the claim not run.
@@ -111,21 +109,12 @@ def judge(
     parts = []
     for a in better:
         for b in worse:
-            first, second = compared_seeds(sides[0][a], sides[1][b])
-            parts.append(_judge_pair(claim, (a, first), (b, second), seed))
+            parts.append(_judge_pair(claim, (a, sides[0][a]), (b, sides[1][b]), seed))
     finding = min((part["finding"] for part in parts), key=_badness) if len(parts) > 1 else parts[0]["finding"]
     p = max(part["p"] for part in parts)
     if finding == CONTRADICTED:
         p = min(1.0, len(parts) * min(part["p"] for part in parts if part["finding"] == CONTRADICTED))
     return {"finding": finding, "p": p, "parts": parts}
-
-
-def compared_seeds(better: Mapping[int, T], worse: Mapping[int, T]) -> tuple[dict[int, T], dict[int, T]]:
-    """Of two conditions by seed what is compared: all where both have five seeds or more, or none in common; else the seeds that both have."""
-    both = better.keys() & worse.keys()
-    if not both or min(len(better), len(worse)) >= SEEDS_WANTED:
-        return dict(better), dict(worse)
-    return tuple({seed: one for seed, one in side.items() if seed in both} for side in (better, worse))
 
 
 def _badness(finding: str) -> int:
@@ -235,7 +224,7 @@ def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
     if both:
         generator = np.random.default_rng(seed)
         differences = _relative(_mean_of_drawn_seeds(a_draws, generator), _mean_of_drawn_seeds(b_draws, generator))
-    spread = _seed_variance(a, b) if min(len(a), len(b)) > 1 else None
+    spread = _seed_variance(a, b) if max(len(a), len(b)) > 1 else None
     images, seeds = len(next(iter(better.values()))[0].ids), min(len(a), len(b))
     error = _standard_error(images_only, metric)
     sizes = dict.fromkeys([(images, seeds), *PLANNED])
@@ -322,6 +311,10 @@ def detectable_difference(
 
 
 def _seed_variance(better: np.ndarray, worse: np.ndarray) -> float:
-    """Variance in percent^2 of the relative difference of one seed each, from (seeds,) values of both on the same images; first order in their spreads."""
+    """Variance in percent^2 of the relative difference of one seed each, from (seeds,) values of both on the same images; first order in their spreads.
+
+    A side of one seed is taken to spread as the other does, in percent of its mean: then both add the same.
+    """
     a, b = better.mean(), worse.mean()
-    return float(100**2 * (better.var(ddof=1) / b**2 + worse.var(ddof=1) * a**2 / b**4))
+    added = [side.var(ddof=1) * factor for side, factor in ((better, 1 / b**2), (worse, a**2 / b**4)) if len(side) > 1]
+    return float(100**2 * 2 * np.mean(added))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from captioning.bad_input import BadInput
-from captioning.claims import NOT_RUN, RULES, compared_seeds, holm, judge, resample_together, statistics_of
+from captioning.claims import NOT_RUN, RULES, holm, judge, resample_together, statistics_of
 from captioning.fingerprint import file_sha256
 from captioning.protocols import Scored, read_predictions, score_coco
 from captioning.published import Claim, Condition, load_scale
@@ -295,7 +295,7 @@ def _on_test(claim: Claim, used: Sequence[dict]) -> list[dict]:
         return [{"better": run, "worse": None, "better_mean": mean(only)}] if mean(only) is not None else []
     found = []
     for a, b in [(a.run, b.run) for a in claim.better for b in claim.worse]:
-        first, second = map(mean, compared_seeds(values[a], values[b]))
+        first, second = mean(values[a]), mean(values[b])
         if first is not None and second:
             difference = 100 * (first / second - 1)
             found.append({"better": a, "worse": b, "better_mean": first, "worse_mean": second, "relative_difference": difference})

@@ -40,7 +40,7 @@ from reports.pointing import pointing_table  # noqa: E402
 from reports.profile import Profile, anchor_of, load_profile  # noqa: E402
 from reports.protocol_rules import protocols  # noqa: E402
 from reports.scores import compare_table, experiment_tables, long_csv, main_beam, with_means  # noqa: E402
-from reports.speed import coco_table, growth_table, load_speeds, speed_table  # noqa: E402
+from reports.speed import coco_in_words, coco_table, growth_table, load_speeds, speed_table  # noqa: E402
 from reports.tables import Link, Missing, Published, Table, Value  # noqa: E402
 
 STRENGTH = ("coco", "flickr30k", "flickr8k")  # strongest evidence first; the demo always last
@@ -182,6 +182,8 @@ def _add_verdicts(page: Page) -> None:
         "training": questions.training_in_words(page.profile),
         "questions": page.table(questions.question_table(asked)),
         "answers": questions.findings_in_words(asked),
+        "asked_how": questions.measured_how(asked),
+        "both_ways": questions.scored_both_ways(page.profile),
         "same_data": [page.table(table) for table in questions.same_data_tables(page.profile)],
         "lead": verdicts.lead(page.profile.name, claims),
         "verdicts": page.table(verdicts.verdict_table(claims)),
@@ -256,6 +258,7 @@ def _add_speeds(page: Page, places: list[Path]) -> None:
     records, problems = load_speeds([place / "speed" for place in places])
     page.problems += problems
     made = [(page.table(speed_table(r)), page.table(growth_table(r)), page.table(coco_table(r))) for r in records]
+    page.content["coco_cost"] = coco_in_words(records)
     page.content["speeds"] = [table for tables in made for table in tables if table is not None]
 
 

@@ -28,7 +28,7 @@ class Profile:
         for run in self.runs:
             seeds.setdefault(run["name"], set()).add(run["config"].get("seed"))
         self.looks = {name: k for k, name in enumerate(seeds)}
-        self.seeds = {run["run_id"]: f"seed {run['config'].get('seed')}" if len(seeds[run["name"]]) > 1 else "" for run in self.runs}
+        self.seeds = {run["run_id"]: f"seed {run['config'].get('seed')}" if seeds[run["name"]] - {0, None} else "" for run in self.runs}
         self.names = {run["run_id"]: self.heading(run).text for run in self.runs}
 
     @property

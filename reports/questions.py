@@ -10,11 +10,11 @@ from captioning.presets import preset
 from captioning.published import Number, load_numbers
 from captioning.weight_tags import pretraining
 from reports.beside import about
-from reports.profile import Profile
+from reports.profile import Profile, label_of
 from reports.scores import main_beam, score_cell
 from reports.sections import system_of
-from reports.tables import Column, Link, Missing, Published, Table, Value, minus_sign
-from reports.verdicts import between, deciding_part, p_text, percent, seeds_of
+from reports.tables import SPLITS, Column, Link, Missing, Published, Table, Value
+from reports.verdicts import LEVEL, between, deciding_part, detectable_cell, p_text, percent
 
 ANSWERS = {REPRODUCED: "yes", CONTRADICTED: "no, the opposite", TOO_CLOSE: "too close to call"}
 QUANTITIES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR")
@@ -36,46 +36,63 @@ def _is_imagenet_convnext(encoder: dict) -> bool:
 
 
 def question_table(questions: list[dict]) -> Table | None:
-    """A row per question of `claims.json`; None where nothing was measured. Those that were answered first, the largest difference before the smallest."""
+    """A row per question of `claims.json`, those that were measured first; None where none was."""
     if not any(one["parts"] for one in questions):
         return None
     columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
-    columns += [Column("Each seed's"), Column("p, Holm"), Column("On test"), Column("By the other metric"), Column("Images")]
+    columns += [Column("Smallest detectable"), Column("p, Holm"), Column("On test"), Column("By the other metric"), Column("Images")]
     columns += [Column("What would change it", numeric=False)]
-    ranked = sorted(questions, key=lambda one: (one["finding"] == NOT_RUN, -abs(_difference(one))))
+    ranked = sorted(questions, key=lambda one: one["finding"] == NOT_RUN)
     remarks = [
-        "Differences are relative, in percent of the second run, with a 95 % interval over images (over images and seeds from five seeds on); both sides see the "
-        "same images. Yes or no: the interval excludes 0; of few seeds it speaks of these runs, and others may fall otherwise. Where one side has more seeds, those "
-        "that both have are compared. p by Holm over all questions that were tested. The test split and the other metric (BLEU-4 for CIDEr, CIDEr for BLEU-4) are "
-        "not tested, they stand beside: where they point elsewhere, the answer hangs on the choice."
+        f"Measured on the {measured_how(questions)}; by these images each run's epoch was chosen, too, by those of the test split nothing. In brackets each seed's "
+        "score. Differences are those of the means over seeds, in percent of the second, with a 95 % interval over images and seeds where both "
+        "sides have five seeds or more, else over images alone; both sides see the same images.",
+        f"Yes or no: the interval excludes 0, and p, by Holm over all questions that were tested, is below {LEVEL:g}. Of these runs: with fewer than five seeds "
+        "the interval knows nothing of other seeds. Seeds overlap: the lowest of the side ahead is below the highest of the other. Smallest detectable: the true "
+        "difference that so many images and seeds would find 4 times in 5, by the spread of the seeds at hand (of one seed each, at least).",
+        "The test split and the other metric (BLEU-4 for CIDEr, CIDEr for BLEU-4) are not tested, they stand beside: where they point elsewhere, the answer hangs "
+        "on the choice.",
     ]
     return Table("questions", "Questions that can be judged here", columns, [_row(one) for one in ranked], remarks)
 
 
+def measured_how(questions: list[dict]) -> str:
+    """Split, protocol and beam of the questions, which all are asked alike or are told one by one."""
+    return "; ".join(
+        dict.fromkeys(f"{SPLITS[one['split']].lower()} split, protocol {one['protocol']}, beam {one['beam']}" for one in questions)
+    )
+
+
+def is_answered(question: dict) -> bool:
+    """Whether the answer is yes or no: by the interval, and by p among all that were asked."""
+    return question["finding"] in (REPRODUCED, CONTRADICTED) and question["p_holm"] < LEVEL
+
+
 def answer_of(question: dict) -> str:
-    """In words. An interval over images knows nothing of seeds: where theirs fall on both sides of 0, that is said."""
-    part, said = deciding_part(question), ANSWERS[question["finding"]]
-    sides = {difference > 0 for difference in part["seed_differences"].values()}
-    return f"{said}, but not with every seed" if len(sides) > 1 and question["finding"] != TOO_CLOSE else said
-
-
-def _difference(question: dict) -> float:
+    """In words; what an interval over images cannot know is said with it."""
+    said = ANSWERS[question["finding"]]
+    if question["finding"] == TOO_CLOSE:
+        return said
+    if not is_answered(question):
+        return f"too close to call among so many questions (alone: {said})"
     part = deciding_part(question)
-    return part["relative_difference"] if part else 0.0
+    if part["interval_kind"] == "images and seeds":
+        return said
+    better, worse = (list(by_seed.values()) for by_seed in part["values"][question["metric"]].values())
+    overlap = min(better) <= max(worse) and min(worse) <= max(better)
+    return f"{said}, of these runs{', though their seeds overlap' if overlap else ''}"
 
 
 def _row(question: dict) -> list:
     part = deciding_part(question)
     if part is None or question["finding"] == NOT_RUN:
         return [question["sentence"], "not run", question["reason"] or "a run is missing"]
-    digits = 1 if question["metric"].startswith(("BLEU", "CIDEr")) else 3
-    means = [_mean(part["values"][question["metric"]][side]) for side in ("better", "worse")]
-    measured = f"{part['better']} {means[0]:.{digits}f} against {part['worse']} {means[1]:.{digits}f} {question['metric']}"
+    measured = " against ".join(f"{part[side]} {_seeds(question, part, side)}" for side in ("better", "worse")) + f" {question['metric']}"
     test = question["test"][0]["relative_difference"] if question["test"] else None
     return [
         question["sentence"], answer_of(question), measured,
         Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
-        _each(part) or "1 seed",
+        detectable_cell(part["detectable"][0]),
         Value(question["p_holm"], p_text(question["p_holm"])),
         Missing("not scored on test") if test is None else Value(test, percent(test)),
         _also(part),
@@ -90,35 +107,49 @@ def _also(part: dict) -> Value | Missing:
     return Missing("no other metric was scored")
 
 
-def _mean(by_seed: dict[str, float]) -> float:
-    return sum(by_seed.values()) / len(by_seed)
+def _seeds(question: dict, part: dict, side: str) -> str:
+    """The mean over a side's seeds, and in brackets each one's."""
+    digits = 1 if question["metric"].startswith(("BLEU", "CIDEr")) else 3
+    values = list(part["values"][question["metric"]][side].values())
+    return f"{sum(values) / len(values):.{digits}f}" + (
+        f" ({', '.join(f'{value:.{digits}f}' for value in values)})" if len(values) > 1 else ""
+    )
 
 
-def findings_in_words(questions: list[dict], most: int = 5) -> list[tuple[str, str]]:
-    """Of the answered questions with the largest differences (the answer, the difference, its interval, p, images and seeds; what would change it)."""
-    answered = [one for one in questions if one["finding"] in (REPRODUCED, CONTRADICTED)]
+def findings_in_words(questions: list[dict]) -> list[tuple[str, str]]:
+    """Of the questions that were answered, in their order (the answer, the difference, its interval, p, images and seeds; what would change it)."""
     said = []
-    for one in sorted(answered, key=lambda one: -abs(_difference(one)))[:most]:
+    for one in filter(is_answered, questions):
         part = deciding_part(one)
-        seeds, each = seeds_of(part, one["metric"]), _each(part)
-        apart = f" ({each})" if each else ""
         sentence = (
-            f"{one['sentence']}: {answer_of(one)}. {minus_sign(percent(part['relative_difference']))} {one['metric']} "
-            f"({between(part['interval'])}, {part['interval_kind']}), Holm's p {p_text(one['p_holm'])}, n = {part['images']:,}, {_seeds(seeds)}{apart}."
+            f"{one['sentence']}: {answer_of(one)}. {percent(part['relative_difference'])} {one['metric']} ({between(part['interval'])}, "
+            f"{part['interval_kind']}; smallest detectable {detectable_cell(part['detectable'][0]).text}), Holm's p {p_text(one['p_holm'])}, "
+            f"n = {part['images']:,}: {_seeds(one, part, 'better')} against {_seeds(one, part, 'worse')}."
         )
         said.append((sentence, one["note"]))
     return said
 
 
-def _each(part: dict) -> str:
-    """The difference of each seed; "" of one, which is the difference itself."""
-    each = part["seed_differences"].values()
-    return minus_sign(", ".join(map(percent, each))) if len(each) > 1 else ""
+def scored_both_ways(profile: Profile) -> str:
+    """What the words that are fed while it is scored do to one model's BLEU-4: of the forced row of `teacher_forcing`, over its seeds. "" where there is none."""
+    runs = [run for run in profile.finished if "teacher_forcing" in run["experiments"] and run["config"].get("teacher_forcing") == "always"]
+    runs = [run for run in runs if run["name"] == runs[0]["name"]]
+    beam = main_beam(profile.finished)
+    cells = [(score_cell(run, "val", "published", None, "BLEU-4"), score_cell(run, "val", "free", beam, "BLEU-4")) for run in runs]
+    if not cells or not all(isinstance(cell, Value) for pair in cells for cell in pair):
+        return ""
+    forced, free = ([pair[k].value for pair in cells] for k in (0, 1))
+    apart = sum(a.high < b.low or b.high < a.low for a, b in cells)
+    scores = " and ".join(", ".join(f"{value:.1f}" for value in values) for values in (forced, free))
+    return (
+        f"Teacher forcing's other face: the same {label_of(runs[0], 'encoders')} scored on the references' words (published) and on its own (free, beam {beam}) has "
+        f"BLEU-4 {scores}; own words add {_mean(free) - _mean(forced):+.1f}. The two 95 % intervals lie apart with {apart} of {len(cells)} "
+        f"seed{'s' if len(cells) > 1 else ''}."
+    )
 
 
-def _seeds(seeds: Value | str) -> str:
-    text = seeds if isinstance(seeds, str) else seeds.text
-    return f"{text} seed{'' if text == '1' else 's'}"
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def training_in_words(profile: Profile) -> str:
@@ -137,7 +168,7 @@ def training_in_words(profile: Profile) -> str:
     kept = sorted({run["training"]["best_epoch"] for run in alike_runs})
     return (
         f"The rows of encoders and attention were all trained with {', '.join(alike)}; each keeps that of its epochs with the best greedy BLEU-4 on "
-        f"validation, here {_joined(kept)}. That score jumps from epoch to epoch, and what is kept with it (column Epochs of Quality against cost). "
+        f"validation, here {_joined(kept)}. That score jumps from epoch to epoch, so which one is kept is partly luck (column Epochs of Quality against cost). "
         f"The paper's code: up to {theirs.epochs} epochs, {theirs.batch_size} captions a step, {theirs.decoder_lr:g}."
     )
 
@@ -159,7 +190,7 @@ def same_data_tables(profile: Profile) -> list[Table]:
          f"Ours: test split, protocol coco, beam {beam}, the first seed. Theirs: as their footnotes say; none names its tokenizer. "
          "Where they name a beam, ours at it stand below, on the data set's own tokens."),
         (True, FORCED, "published", None, "same-data-forced", "Published on the same data, teacher-forced",
-         "Ours: test split, protocol published. Of loss and top-5 both sides count a word of the reference each. Loss is cross-entropy, in nats a word, and "
+         "Ours: test split, protocol published. Loss and top-5 are per word of the references, on both sides. Loss is cross-entropy, in nats a word, and "
          "the attention penalty; of systems without one, the cross-entropy is the loss."),
     )  # fmt: skip
     made = [_same_data(profile, [n for n in numbers if (n.protocol == "published") == forced], *how) for forced, *how in kinds]

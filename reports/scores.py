@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -100,7 +101,14 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading, beside: B
 
     grid = "Loss is cross-entropy plus attention penalty. The penalty falls with the number of regions, so losses compare only on one grid."
     made = [
-        table("free", f"Free decoding, beam {beam} (protocol free)", "free", dict(zip(BLEU, BLEU, strict=True)), _ended(rows, beam)),
+        table(
+            "free",
+            f"Free decoding, beam {beam} (protocol free)",
+            "free",
+            dict(zip(BLEU, BLEU, strict=True)),
+            _ended(rows, beam),
+            _spread(rows, beam),
+        ),
         table("losses", "Top-5 accuracy and losses, teacher-forced (protocol published)", "published", LOSSES, _lead(rows), [grid]),
         table(
             "published", "Teacher-forced, as the paper's code scores (protocol published)", "published", dict(zip(BLEU, BLEU, strict=True))
@@ -155,6 +163,23 @@ def _ended(rows: list[dict], beam: str) -> list[tuple[Column, Callable]]:
         return Missing("not in the record") if share is None else Value(share, f"{share:.1f}")
 
     return [(Column("Ended by themselves, validation, %"), cell)]
+
+
+def _spread(rows: list[dict], beam: str) -> list[str]:
+    """A remark where some rows have one seed and another has several: how far those lie apart, which no interval over images knows."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in rows:
+        cell = score_cell(record, "val", "free", beam, "BLEU-4") if record["status"] == "finished" else None
+        if isinstance(cell, Value):
+            found[record["name"]].append(cell.value)
+    most = max(found, key=lambda name: len(found[name]), default="")
+    if not most or len(found[most]) < 2 or min(map(len, found.values())) > 1:
+        return []
+    low, high = min(found[most]), max(found[most])
+    return [
+        f"Seeds: the {len(found[most])} of {most} alone have validation BLEU-4 from {low:.1f} to {high:.1f}; between rows of one seed a difference of that "
+        "size says little."
+    ]
 
 
 def _accuracy(record: dict) -> Value | Missing:

@@ -148,17 +148,18 @@ def detectable_table(claims: list[dict]) -> Table | None:
     rows = []
     for claim in sized:
         by_size = {(d["images"], d["seeds"]): d for d in claim["parts"][0]["detectable"]}
-        cells = [_detectable(by_size[size]) if size in by_size else Missing("not planned for") for size in sizes]
+        cells = [detectable_cell(by_size[size]) if size in by_size else Missing("not planned for") for size in sizes]
         rows.append([Link(claim["sentence"], f"claim-{claim['id']}"), published_cell(claim), *cells])
     remarks = [
         "Paired test at 5 %, two-sided, power 80 %. A published difference below this number can be neither confirmed nor denied so."
     ]
     if any(not d["spread_of_seeds"] for claim in sized for d in claim["parts"][0]["detectable"]):
-        remarks.append("At least (≥): one seed only was run, so the spread between seeds counts as 0.")
+        remarks.append("At least (≥): one seed of each only was run, so the spread between seeds counts as 0.")
     return Table("detectable", "What can be seen at all: the smallest detectable difference", columns, rows, remarks)
 
 
-def _detectable(found: dict) -> Value:
+def detectable_cell(found: dict) -> Value:
+    """A smallest detectable difference; "≥" where the spread between seeds is not known and counts as 0."""
     return Value(found["percent"], f"{'' if found['spread_of_seeds'] else '≥ '}{found['percent']:.1f} %")
 
 
@@ -218,7 +219,7 @@ def _pair(claim: dict, part: dict) -> dict:
         "seeds": ", ".join(f"seed {seed} {percent(difference)}" for seed, difference in part["seed_differences"].items()),
         "also": "; ".join(also),
         "detectable": "; ".join(
-            f"{d['images']:,} images and {d['seeds']} seed{'s' if d['seeds'] != 1 else ''}: {_detectable(d).text}"
+            f"{d['images']:,} images and {d['seeds']} seed{'s' if d['seeds'] != 1 else ''}: {detectable_cell(d).text}"
             for d in part["detectable"]
         ),
     }

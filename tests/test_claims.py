@@ -26,7 +26,6 @@ from captioning.claims import (
     SAME_SIGN_SMALLER,
     TOO_CLOSE,
     TOO_SMALL,
-    compared_seeds,
     detectable_difference,
     finding_of,
     finding_of_value,
@@ -301,19 +300,20 @@ def test_seeds_widen_the_interval_from_five_on_in_both():
     # Seeds' standard deviation is about 2 of 50 in each arm: 100 * 2 / 50 * sqrt(2 / 5) = 2.5 %; the images cancel.
     assert 5 < width < 15 and narrow < 1
     assert list(fewer["seed_differences"]) == ["0", "1", "2", "3"]
-    # With fewer than five the seeds that both have are compared: the fifth of one side is as if it were not there.
-    same = judge(CLAIM, {"convnext": {s: sides[0][s] for s in range(4)}}, {"resnet101": four}, 2000)["parts"][0]
-    assert fewer == same and fewer["relative_difference"] != five["relative_difference"]
-    assert set(fewer["values"]["BLEU-4"]["better"]) == set(fewer["values"]["BLEU-4"]["worse"]) == set("0123")
 
 
-@pytest.mark.parametrize("better, worse, compared", [
-    ((0, 1, 2), (0,), ((0,), (0,))), ((0, 1), (1, 2), ((1,), (1,))), ((0, 1), (2,), ((0, 1), (2,))),
-    ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5), ((0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5))), ((0, 1, 2, 3, 4), (0, 1, 2, 3), ((0, 1, 2, 3),) * 2),
-])  # fmt: skip
-def test_which_seeds_are_compared(better, worse, compared):
-    found = compared_seeds(dict.fromkeys(better), dict.fromkeys(worse))
-    assert tuple(tuple(side) for side in found) == compared
+@pytest.mark.parametrize("better, worse", [((3,), (0, 1, 2)), ((0, 1, 2, 3, 4), (1,)), ((2,), (0, 1)), ((0, 1, 2, 3, 4), (0, 1, 2, 3))])
+def test_all_seeds_of_both_are_compared(better, worse):
+    """Else the one seed that both have may be the best of the one side's, and nobody sees the others."""
+    generator = np.random.default_rng(3)
+    values = {seed: generator.normal(50 + seed, 5, 100) for seed in range(5)}
+    sides = [{seed: scored({"BLEU-4": values[seed] + shift}) for seed in seeds} for seeds, shift in ((better, 2), (worse, 0))]
+    part = judge(CLAIM, {"convnext": sides[0]}, {"resnet101": sides[1]}, 200)["parts"][0]
+    means = [np.mean([values[seed].mean() + shift for seed in seeds]) for seeds, shift in ((better, 2), (worse, 0))]
+    assert part["relative_difference"] == pytest.approx(100 * (means[0] / means[1] - 1))
+    low, high = part["interval"]
+    assert low < part["relative_difference"] < high and part["interval_kind"] == "images only"
+    assert {side: tuple(map(int, by_seed)) for side, by_seed in part["values"]["BLEU-4"].items()} == {"better": better, "worse": worse}
 
 
 def test_p_values_by_hand():
@@ -355,6 +355,11 @@ def test_detectable_difference_by_images_and_seeds():
     spread = np.std(100 * (ours.reshape(-1, 5).mean(axis=1) / theirs.reshape(-1, 5).mean(axis=1) - 1))
     assert wanted[1000, 5] == pytest.approx(z * spread, rel=0.15)
     assert all(row["spread_of_seeds"] for row in rows)
+    # One seed on a side: it is taken to spread as the other does, in percent of its mean.
+    lone = judge(CLAIM, {"convnext": sides[0]}, {"resnet101": {0: scored({"BLEU-4": np.full(30, 48.0)})}}, 50)["parts"][0]["detectable"]
+    wanted = z * np.sqrt(2 / 5) * 100 * np.std(ours[:200], ddof=1) / 48
+    assert {row["seeds"]: row["percent"] for row in lone}[5] == pytest.approx(wanted) and lone[0]["seeds"] == 1
+    assert all(row["spread_of_seeds"] for row in lone)
     alone = judge(CLAIM, *pair(5, 1), draws=50)["parts"][0]["detectable"]
     assert not any(row["spread_of_seeds"] for row in alone)
 
