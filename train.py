@@ -32,7 +32,7 @@ from captioning.batches import Batch, CaptionIds, epoch_batches, pad_with_end
 from captioning.cache import default_cache
 from captioning.config import RunConfig, run_id
 from captioning.data import SPLITS, load_data
-from captioning.locks import held
+from captioning.locks import LEAVING_SECONDS, held
 from captioning.own_words import forced_share
 from captioning.presets import preset, switched
 from captioning.progress import track
@@ -177,7 +177,8 @@ class Training:
         """Train to the end, or for so many steps, and return `out`. BadInput where another process trains into it."""
         if not self.accelerator.is_main_process:
             return self._run(stop_after_steps)
-        with held(self.out / ".lock", f"{self.out}: another training is at work there; wait for it or choose another --out"):
+        busy = f"{self.out}: another training is at work there; wait for it or choose another --out"
+        with held(self.out / ".lock", busy, LEAVING_SECONDS):
             return self._run(stop_after_steps)
 
     def _run(self, stop_after_steps: int) -> Path:

@@ -22,10 +22,10 @@ from benchmarks.plan import Run, is_done
 from benchmarks.scorer import Scorer
 from captioning.bad_input import BadInput
 from captioning.config import main_beam_of
+from captioning.locks import LEAVING_SECONDS
 from captioning.records import list_records
 
 TICK_SECONDS = 0.2
-LEAVING_SECONDS = 60.0
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 REPORT_SHARE = 0.05  # of the time: a report after each run is of no use if runs wait for it
 REASON_BYTES = 4000  # a pipe holds 64 kB: a run that tells more would wait for a reader

@@ -14,12 +14,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     On an error the temporary file goes and `path` stays as it was. The parent folder is made. A link stays one: what it names is written. What is
     there and is neither file nor folder, as a pipe or /dev/null, is written to as it is.
     """
-    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     if path.exists() and not path.is_file() and not path.is_dir():
         with open(path, mode, **text) as file:
             yield file
         return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import tempfile
 import time
@@ -154,7 +155,8 @@ class CaptionFile:
             raise BadInput(f"--out {path}: text is for reading; add --format json, csv or coco, or write > {path} in place of --out")
         with contextlib.ExitStack() as stack:
             busy = f"--out {self.path}: another caption.py is writing it; wait for it or choose another name"
-            stack.enter_context(held(self.path.with_name(f".{self.path.name}.lock"), busy))
+            target = Path(os.path.realpath(self.path))  # two names of one file are one file
+            stack.enter_context(held(target.with_name(f".{target.name}.lock"), busy))
             if self.path.exists():
                 self._read()
             self.lock = stack.pop_all()
@@ -275,7 +277,6 @@ def _check_places(output: CaptionFile, places: Mapping[str | int, str]) -> None:
     for identity, place in places.items():
         if output.places.get(identity, place) != place:
             raise BadInput(f"--out {path}: image {identity} in it is {output.places[identity]}, this call has {place}; choose another name")
-    return output
 
 
 def check_writable(option: str, path: str | Path) -> None:
@@ -283,6 +284,7 @@ def check_writable(option: str, path: str | Path) -> None:
     path = Path(path)
     try:
         place = path.parent.resolve() / path.name
+        place = place.resolve() if place.is_symlink() else place
         if place.is_dir():
             raise BadInput(f"{option} {path}: is a folder; name a file in it")
         there = next(folder for folder in place.parents if folder.exists())

@@ -224,10 +224,13 @@ def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
     if both:
         generator = np.random.default_rng(seed)
         differences = _relative(_mean_of_drawn_seeds(a_draws, generator), _mean_of_drawn_seeds(b_draws, generator))
-    spread = _seed_variance(a, b) if max(len(a), len(b)) > 1 else None
+    spreads = _seed_variances(a, b) if max(len(a), len(b)) > 1 else None
     images, seeds = len(next(iter(better.values()))[0].ids), min(len(a), len(b))
     error = _standard_error(images_only, metric)
-    sizes = dict.fromkeys([(images, seeds), *PLANNED])
+    measured = None if spreads is None else spreads[0] / len(a) + spreads[1] / len(b)
+    least = {(images, seeds): detectable_difference(error, images, images, measured)}
+    for n, k in PLANNED:
+        least.setdefault((n, k), detectable_difference(error, images, n, sum(spreads) if spreads else None, k))
     each = {s: (better[s][0].scores()[metric], worse[s][0].scores()[metric]) for s in better if s in worse}
     return {
         "relative_difference": float(_relative(a.mean(), b.mean())),
@@ -236,8 +239,7 @@ def _compare(metric: str, better: dict, worse: dict, seed: int) -> dict:
         "seed_differences": {str(s): float(_relative(*values)) for s, values in each.items() if values[1]},
         "p": p_value(differences),
         "detectable": [
-            {"images": n, "seeds": k, "percent": detectable_difference(error, images, n, spread, k), "spread_of_seeds": spread is not None}
-            for n, k in sizes
+            {"images": n, "seeds": k, "percent": percent, "spread_of_seeds": spreads is not None} for (n, k), percent in least.items()
         ],
     }
 
@@ -310,11 +312,10 @@ def detectable_difference(
     return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * float(variance) ** 0.5
 
 
-def _seed_variance(better: np.ndarray, worse: np.ndarray) -> float:
-    """Variance in percent^2 of the relative difference of one seed each, from (seeds,) values of both on the same images; first order in their spreads.
-
-    A side of one seed is taken to spread as the other does, in percent of its mean: then both add the same.
-    """
+def _seed_variances(better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
+    """What each side adds to the variance in percent^2 of the relative difference of one seed each, from (seeds,) values of both on the same images;
+    first order in their spreads. A side of one seed is taken to spread as the other does, in percent of its mean: then both add the same."""
     a, b = better.mean(), worse.mean()
-    added = [side.var(ddof=1) * factor for side, factor in ((better, 1 / b**2), (worse, a**2 / b**4)) if len(side) > 1]
-    return float(100**2 * 2 * np.mean(added))
+    added = [100**2 * side.var(ddof=1) * factor if len(side) > 1 else None for side, factor in ((better, 1 / b**2), (worse, a**2 / b**4))]
+    known = [float(one) for one in added if one is not None]
+    return known[0], known[-1]

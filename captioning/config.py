@@ -15,7 +15,7 @@ from captioning.bad_input import BadInput, at_least, flag, one_of
 # Raised by hand when a change of the code moves scores, so that records from before it no longer count as done.
 NUMERICS = 1
 MOST_LENGTH_PENALTY = 10.0  # a caption's length to a much higher power is no number any more
-MOST_SEED = 2**62  # torch takes no larger ones, with what is added for the other processes
+MOST_SEED = 2**62  # torch takes not much larger ones, and something is added for other processes
 
 
 SYSTEM_NAMES = ("attend", "t5", "prefix", "sep", "transformer")

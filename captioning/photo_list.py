@@ -50,7 +50,7 @@ def find_photos(names: Sequence[str]) -> list[Photo]:
             found |= {Path(scene.name): scene for scene in _scenes()}
             continue
         for file in _files(path, name):
-            found.setdefault(file.absolute(), Photo(_printable(file), file))
+            found.setdefault(Path(os.path.realpath(file.parent), file.name), Photo(_printable(file), file))
     return list(found.values())
 
 

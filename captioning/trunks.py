@@ -268,9 +268,9 @@ def print_weights(encoder: str) -> None:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     if not any(t.is_floating_point() and t.unique().numel() > 1 for t in lasting.values()):
-        print(f"{DIGEST}none")  # what is left are zeros and ones that every new module starts with
+        print(f"\n{DIGEST}none")  # what is left are zeros and ones that every new module starts with
     else:
-        print(DIGEST + digest.hexdigest() + (FOLLOWS_SEED if len(lasting) < len(found[0]) else ""))
+        print("\n" + DIGEST + digest.hexdigest() + (FOLLOWS_SEED if len(lasting) < len(found[0]) else ""))
 
 
 def _takes_image_size(tag: str) -> bool:

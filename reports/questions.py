@@ -40,7 +40,14 @@ def question_table(questions: list[dict]) -> Table | None:
     if not any(one["parts"] for one in questions):
         return None
     columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
-    columns += [Column("Smallest detectable"), Column("p, Holm"), Column("On test"), Column("By the other metric"), Column("Images")]
+    columns += [
+        Column("Of the same seeds"),
+        Column("Smallest detectable"),
+        Column("p, Holm"),
+        Column("On test"),
+        Column("By the other metric"),
+        Column("Images"),
+    ]
     columns += [Column("What would change it", numeric=False)]
     ranked = sorted(questions, key=lambda one: one["finding"] == NOT_RUN)
     remarks = [
@@ -92,6 +99,7 @@ def _row(question: dict) -> list:
     return [
         question["sentence"], answer_of(question), measured,
         Value(part["relative_difference"], percent(part["relative_difference"]), *part["interval"]),
+        ", ".join(map(percent, part["seed_differences"].values())),
         detectable_cell(part["detectable"][0]),
         Value(question["p_holm"], p_text(question["p_holm"])),
         Missing("not scored on test") if test is None else Value(test, percent(test)),
@@ -132,8 +140,10 @@ def findings_in_words(questions: list[dict]) -> list[tuple[str, str]]:
 
 def scored_both_ways(profile: Profile) -> str:
     """What the words that are fed while it is scored do to one model's BLEU-4: of the forced row of `teacher_forcing`, over its seeds. "" where there is none."""
-    runs = [run for run in profile.finished if "teacher_forcing" in run["experiments"] and run["config"].get("teacher_forcing") == "always"]
-    runs = [run for run in runs if run["name"] == runs[0]["name"]]
+    always = [
+        run for run in profile.finished if "teacher_forcing" in run["experiments"] and run["config"].get("teacher_forcing") == "always"
+    ]
+    runs = [run for run in profile.finished if run["name"] == always[0]["name"]] if always else []
     beam = main_beam(profile.finished)
     cells = [(score_cell(run, "val", "published", None, "BLEU-4"), score_cell(run, "val", "free", beam, "BLEU-4")) for run in runs]
     if not cells or not all(isinstance(cell, Value) for pair in cells for cell in pair):

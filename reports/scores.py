@@ -107,7 +107,7 @@ def experiment_tables(slug: str, rows: list[dict], beam: str, heading, beside: B
             "free",
             dict(zip(BLEU, BLEU, strict=True)),
             _ended(rows, beam),
-            _spread(rows, beam),
+            _spread(rows, beam, heading),
         ),
         table("losses", "Top-5 accuracy and losses, teacher-forced (protocol published)", "published", LOSSES, _lead(rows), [grid]),
         table(
@@ -165,19 +165,19 @@ def _ended(rows: list[dict], beam: str) -> list[tuple[Column, Callable]]:
     return [(Column("Ended by themselves, validation, %"), cell)]
 
 
-def _spread(rows: list[dict], beam: str) -> list[str]:
+def _spread(rows: list[dict], beam: str, heading) -> list[str]:
     """A remark where some rows have one seed and another has several: how far those lie apart, which no interval over images knows."""
     found: dict[str, list[float]] = defaultdict(list)
     for record in rows:
         cell = score_cell(record, "val", "free", beam, "BLEU-4") if record["status"] == "finished" else None
         if isinstance(cell, Value):
-            found[record["name"]].append(cell.value)
-    most = max(found, key=lambda name: len(found[name]), default="")
+            found[heading(record).label].append(cell.value)
+    most = max(found, key=lambda label: len(found[label]), default="")
     if not most or len(found[most]) < 2 or min(map(len, found.values())) > 1:
         return []
     low, high = min(found[most]), max(found[most])
     return [
-        f"Seeds: the {len(found[most])} of {most} alone have validation BLEU-4 from {low:.1f} to {high:.1f}; between rows of one seed a difference of that "
+        f"Seeds: the {len(found[most])} of {most} here have validation BLEU-4 from {low:.1f} to {high:.1f}; between rows of one seed a difference of that "
         "size says little."
     ]
 

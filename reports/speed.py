@@ -133,7 +133,7 @@ def coco_table(record: dict) -> Table | None:
         "the measured step of its grid (14x14 at 2,048 numbers a region, more than most have), hard attention and own words at the price of soft "
         "and forced; validation as beam 5. Scoring, loading, and the experiments of other systems are left out. Eight: whole runs side by side.",
         "The command: python -m captioning.data download coco --to data/coco, then python benchmarks/run_all.py --profile coco --data data/coco "
-        f"--only {' '.join(PLANNED)}.",
+        f"--only {' '.join(PLANNED)} (with --seeds {SEEDS_WANTED} for so many).",
     ]
     planned = [[name, len(hours), _rounded(sum(hours)), _rounded(_side_by_side(hours, 8)), _rounded(disk)] for name, hours, disk in rows]
     products = record["rows"].get("products", {}).get("value")
@@ -161,7 +161,7 @@ def coco_in_words(records: list[dict]) -> str:
         return ""
     (_, runs, *numbers), columns = table.rows[-1], [column.name for column in table.columns[2:]]
     cost = "; ".join(f"{name}: {number.text}" for name, number in zip(columns, numbers, strict=True))
-    return f"What judging the paper's own claims on COCO would take, its experiments with {SEEDS_WANTED} seeds: {runs} runs. {cost}."
+    return f"What the paper's experiments would take on COCO, with {SEEDS_WANTED} seeds: {runs} runs. {cost}."
 
 
 def _rounded(number: float) -> Value:

@@ -1,6 +1,7 @@
 """Files of captions: what other readers get from them, going on from them, a kill at any moment, and what a hundred thousand photos cost."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning import caption_output
+from captioning import caption_output, locks
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput
 from captioning.caption_output import COLUMNS, FORMATS, CaptionFile, check_writable, coco_ids, describe_decode, open_output, strip_name
 from captioning.config import Decode
+from captioning.locks import held
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE_BY = {"checkpoint": "results/a", "model": "0123456789ab", "decode": "beam 5"}
@@ -175,13 +177,17 @@ def test_coco_results_with_what_is_said_of_others_are_left_alone(tmp_path, text)
 @pytest.mark.parametrize(
     "name, said",
     [("there/x.csv", ""), ("new/deep/x.csv", ""), ("old.csv", ""), ("old.csv/x.csv", "Not a directory"), ("there", "is a folder"),
-     ("x" * 300, "File name too long"), ("new/" + "x" * 300, "File name too long"), ("new/../../x.csv", ""), ("loop/x.csv", "cannot be")],
+     ("x" * 300, "File name too long"), ("new/" + "x" * 300, "File name too long"), ("new/../../x.csv", ""), ("loop/x.csv", "cannot be"),
+     ("leads-nowhere.csv", "cannot be"), ("leads-here.csv", ""),
+],
 )  # fmt: skip
 def test_a_trial_says_what_writing_would_and_leaves_nothing(tmp_path, name, said):
     home = tmp_path / "home"
     (home / "there").mkdir(parents=True)
     (home / "old.csv").write_text("as it was")
     (home / "loop").symlink_to("loop")
+    (home / "leads-nowhere.csv").symlink_to("/proc/nowhere/x.csv")
+    (home / "leads-here.csv").symlink_to("there/x.csv")
     (tmp_path / "x.csv").write_text("outside")
     before = sorted(tmp_path.rglob("*"))
     if said:
@@ -237,7 +243,36 @@ def test_two_processes_at_one_file_are_kept_apart(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
         assert "another caption.py is writing it; wait for it or choose another name" in other.stderr
         output.add(entry("a.jpg"))
-    assert os.listdir(path.parent) == ["o.csv"] and CaptionFile(path, "csv", MADE_BY).has(entry("a.jpg"))
+        other = path.with_name("link.csv")
+        other.symlink_to("o.csv")
+        with pytest.raises(BadInput, match="another caption.py is writing it"):
+            CaptionFile(other, "csv", MADE_BY)
+    assert sorted(os.listdir(path.parent)) == ["link.csv", "o.csv"] and CaptionFile(path, "csv", MADE_BY).has(entry("a.jpg"))
+
+
+def test_a_lock_leaves_nothing_waits_as_long_as_it_may_and_is_none_where_no_file_can_be_made(tmp_path, monkeypatch):
+    lock = tmp_path / "new" / "deep" / ".lock"
+    with pytest.raises(ZeroDivisionError), held(lock, "busy"):
+        assert lock.exists()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    code = (
+        f"import time; from captioning.locks import held\nwith held({str(lock)!r}, 'busy'):\n    print('held', flush=True); time.sleep(1)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(BadInput, match="^busy$"), held(lock, "busy", 0.2):
+        pass
+    with held(lock, "busy", 20):
+        assert other.wait(10) == 0
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(locks, "open", refuse, raising=False)
+    with held(tmp_path / ".lock", "busy"):
+        pass
+    assert not (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize("mode, content", [("w", "new"), ("wb", b"new")])
@@ -257,6 +292,9 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path, mode, content):
     with atomic_write(tmp_path / "pipe", mode) as file:
         file.write(content)
     assert reader.communicate(timeout=10)[0] == b"new" and not (tmp_path / "pipe").is_file()
+    code = f"from captioning.atomic import atomic_write\nwith atomic_write('/dev/fd/1', {mode!r}) as file: file.write({content!r})"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert said.stdout == b"new" and not said.stderr
     with atomic_write("/dev/null", mode) as file:
         file.write(content)
     assert not Path("/dev/null").is_file()

@@ -360,6 +360,11 @@ def test_detectable_difference_by_images_and_seeds():
     wanted = z * np.sqrt(2 / 5) * 100 * np.std(ours[:200], ddof=1) / 48
     assert {row["seeds"]: row["percent"] for row in lone}[5] == pytest.approx(wanted) and lone[0]["seeds"] == 1
     assert all(row["spread_of_seeds"] for row in lone)
+    # Five seeds against one: as measured with what each has.
+    five = {"convnext": {s: sides[0][s] for s in range(5)}}, {"resnet101": {0: scored({"BLEU-4": np.full(30, 48.0)})}}
+    (first, *_) = judge(CLAIM, *five, 50)["parts"][0]["detectable"]
+    wanted = z * np.sqrt(1 / 5 + 1) * 100 * np.std(ours[:5], ddof=1) / 48
+    assert first["seeds"] == 1 and first["percent"] == pytest.approx(wanted)
     alone = judge(CLAIM, *pair(5, 1), draws=50)["parts"][0]["detectable"]
     assert not any(row["spread_of_seeds"] for row in alone)
 

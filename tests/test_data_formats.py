@@ -161,7 +161,7 @@ WRONG_TABLES = {
     "only a mark": (b"\xef\xbb\xbf\n", "captions.csv: empty"),
     "only a header": ("image,caption\n", "no row below its header"),
     "no header": (HEADERLESS, "line 1: no header with a column image or file"),
-    "empty first line": ("\n" + table(), "line 1: no header with a column image or file"),
+    "empty first line": ("\n" + table(), "but an empty line; write one"),
     "no caption column": ("image,words\na.jpg,A dog.\n", "line 1: no header"),
     "cp1252": (table("a.jpg,Ein Hündchen.").encode("cp1252"), "line 2: byte 0xfc is not UTF-8, the file may be in Windows' cp1252"),
     "utf-16": (table().encode("utf-16"), "UTF-16 text"),

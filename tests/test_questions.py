@@ -166,7 +166,8 @@ def test_the_table_has_every_question_in_the_files_order(answered):
         (part,) = one["parts"]
         scores = [f"{value:.1f}" for by_seed in part["values"][one["metric"]].values() for value in by_seed.values()]
         assert row[1] == answer_of(one) and all(score in row[2] for score in scores)
-        assert row[3].value == part["relative_difference"] and row[4].value == part["detectable"][0]["percent"]
+        assert row[3].value == part["relative_difference"] and row[5].value == part["detectable"][0]["percent"]
+        assert row[4].count("%") == len(part["seed_differences"])
     for row in table.rows[len(judged) :]:
         assert row[1] == "not run" and row[2]
     assert table.remarks[0].startswith("Measured on the validation split, protocol coco, beam 5; ")
@@ -289,10 +290,35 @@ def test_what_an_interval_over_images_cannot_know_is_told(finding, kind, better,
 
 def test_the_same_model_scored_both_ways(profile):
     said = scored_both_ways(profile)
-    runs = [run for run in profile.finished if run["name"] == "deit-tiny" and "teacher_forcing" in run["experiments"]]
+    runs = [run for run in profile.finished if run["name"] == "deit-tiny"]
     scores = [
         (run["scores"]["val"]["published"]["scores"]["BLEU-4"], run["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"]) for run in runs
     ]
-    assert len(scores) >= 3 and all(f"{forced:.1f}" in said and f"{free:.1f}" in said for forced, free in scores)
+    assert len(scores) >= 5 and all(f"{forced:.1f}" in said and f"{free:.1f}" in said for forced, free in scores)
     assert f"own words add {sum(free - forced for forced, free in scores) / len(scores):+.1f}." in said
     assert scored_both_ways(dataclasses.replace(profile, runs=[])) == ""
+
+
+def test_rows_of_one_seed_stand_beside_how_far_seeds_lie_apart(profile):
+    from reports.beside import Beside
+    from reports.scores import experiment_tables
+
+    several = [run for run in profile.finished if run["name"] == "deit-tiny"]
+    single = [run for run in profile.finished if run["name"] == "deit-tiny-transformer"]
+    values = [run["scores"]["val"]["free"]["5"]["scores"]["BLEU-4"] for run in several]
+
+    def remarks(rows: list[dict]) -> list[str]:
+        return [
+            remark for remark in experiment_tables("x", rows, "5", profile.heading, Beside("flickr8k"))[0].remarks if "Seeds: " in remark
+        ]
+
+    (said,) = remarks([*several, *single])
+    assert f"the {len(several)} of DeiT-tiny here have validation BLEU-4 from {min(values):.1f} to {max(values):.1f};" in said
+    assert remarks(several) == remarks(single) == []
+
+
+def test_a_row_of_another_seed_than_the_first_says_so(profile):
+    runs = {run["config"]["seed"]: run for run in profile.finished if run["name"] == "deit-tiny"}
+    for seeds, notes in (((0,), [""]), ((2,), ["seed 2"]), ((0, 2), ["seed 0", "seed 2"])):
+        shown = dataclasses.replace(profile, runs=[runs[seed] for seed in seeds])
+        assert [shown.heading(run).note for run in shown.runs] == notes

@@ -192,7 +192,7 @@ def test_a_users_file_that_loads_other_weights_is_another_encoder(tmp_path):
 def test_what_a_users_file_prints_is_not_taken_for_its_weights(tmp_path):
     """At the end too; and a file that ends the process is named."""
     found = []
-    for name, line in (("quiet", ""), ("loud", "import atexit; atexit.register(lambda: print('bye'))\nprint('hello')\n")):
+    for name, line in (("quiet", ""), ("loud", "import atexit; atexit.register(lambda: print('bye'))\nprint('hello', end='')\n")):
         (tmp_path / f"{name}.py").write_text(
             f"{line}from tests.tiny_encoder import TinyEncoder\nimport torch\ndef make():\n    torch.manual_seed(0)\n    return TinyEncoder()\n"
         )

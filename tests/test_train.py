@@ -357,9 +357,12 @@ def test_the_way_out_of_too_little_memory_is_heard_where_a_state_is_there(data, 
         training._save_state()
 
 
-def test_two_trainings_of_one_folder_are_kept_apart(data, tmp_path):
+def test_two_trainings_of_one_folder_are_kept_apart(data, tmp_path, monkeypatch):
+    import train as module
+
     config = RunConfig(**SETTINGS)
     training = Training(config, where(data, tmp_path / "out"))
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0.3)
     with held(tmp_path / "out" / ".lock", "busy"), pytest.raises(BadInput, match="another training is at work there"):
         training.run(stop_after_steps=1)
     with pytest.raises(Stopped):
