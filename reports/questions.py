@@ -124,17 +124,17 @@ def _seeds(question: dict, part: dict, side: str) -> str:
     )
 
 
-def findings_in_words(questions: list[dict]) -> list[tuple[str, str]]:
-    """Of the questions that were answered, in their order (the answer, the difference, its interval, p, images and seeds; what would change it)."""
+def findings_in_words(questions: list[dict]) -> list[tuple[str, str, str, str]]:
+    """Of the questions that were answered, in their order (the question; the answer; difference, interval, p, images and seeds; what would change it)."""
     said = []
     for one in filter(is_answered, questions):
         part = deciding_part(one)
-        sentence = (
-            f"{one['sentence']}: {answer_of(one)}. {percent(part['relative_difference'])} {one['metric']} ({between(part['interval'])}, "
+        measured = (
+            f"{percent(part['relative_difference'])} {one['metric']} ({between(part['interval'])}, "
             f"{part['interval_kind']}; smallest detectable {detectable_cell(part['detectable'][0]).text}), Holm's p {p_text(one['p_holm'])}, "
             f"n = {part['images']:,}: {_seeds(one, part, 'better')} against {_seeds(one, part, 'worse')}."
         )
-        said.append((sentence, one["note"]))
+        said.append((one["sentence"], answer_of(one), measured, one["note"]))
     return said
 
 

@@ -176,9 +176,10 @@ def test_the_table_has_every_question_in_the_files_order(answered):
 
 def test_findings_in_words_name_interval_images_and_seeds(answered):
     said = findings_in_words(answered)
-    assert len(said) >= 3 and [change for _, change in said] == [one["note"] for one in answered if is_answered(one)]
+    assert len(said) >= 3 and [change for *_, change in said] == [one["note"] for one in answered if is_answered(one)]
     number = r"[+−]?\d+\.\d"
-    for sentence, _ in said:
+    for question, answer, measured, _ in said:
+        sentence = f"{question}: {answer}. {measured}"
         found = re.search(
             rf": (yes|no, the opposite)(?:, of these runs(?:, though their seeds overlap)?)?\. {number} % \S+ "
             rf"\({number} to {number}, images (only|and seeds); smallest detectable (≥ )?{number} %\), Holm's p [<0.\d ]+, n = 1,000: "
@@ -322,3 +323,21 @@ def test_a_row_of_another_seed_than_the_first_says_so(profile):
     for seeds, notes in (((0,), [""]), ((2,), ["seed 2"]), ((0, 2), ["seed 0", "seed 2"])):
         shown = dataclasses.replace(profile, runs=[runs[seed] for seed in seeds])
         assert [shown.heading(run).note for run in shown.runs] == notes
+
+
+def test_what_the_readme_says_is_what_was_answered(answered):
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = text[text.index("Over five seeds each, ") : text.index(" lies below two CNNs.")]
+    by_id = {one["id"]: one for one in answered}
+    numbers = {}
+    for name in ("attention-over-none", "hard-over-soft"):
+        (part,) = by_id[name]["parts"]
+        assert is_answered(by_id[name]) and part["interval_kind"] == "images and seeds"
+        numbers[name] = [round(abs(value)) for value in (part["relative_difference"], *sorted(part["interval"], key=abs))]
+    attention, hard = numbers.values()
+    assert f"attention is worth {attention[0]} % of CIDEr ({attention[1]} to {attention[2]})" in said
+    assert f"hard attention lies {hard[0]} % of BLEU-4 below soft ({hard[1]} to {hard[2]})" in said
+    fewer = {name: by_id[name]["parts"][0]["relative_difference"] for name in by_id if is_answered(by_id[name])}
+    assert f"costs {round(100 - 100 / (1 + fewer['forced-over-never'] / 100))} % of CIDEr" in said
+    assert round(1 + fewer["pretrained-over-random"] / 100) == 3 and "three times an untrained one's" in said
+    assert fewer["deit-over-cnn"] < 0 and fewer["deit-over-mobile-cnn"] < 0
