@@ -41,7 +41,7 @@ def question_table(questions: list[dict]) -> Table | None:
         return None
     columns = [Column("Question", numeric=False), Column("Answer", numeric=False), Column("Measured", numeric=False), Column("Difference")]
     columns += [
-        Column("Of the same seeds"),
+        Column("Of the same seeds", numeric=False),
         Column("Smallest detectable"),
         Column("p, Holm"),
         Column("On test"),
