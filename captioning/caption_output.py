@@ -143,7 +143,8 @@ class CaptionFile:
     """Entries in a file, on top of those that are there already. What is not saved yet is saved on leaving, whatever the reason.
 
     made_by: checkpoint, model and decode of the entries to come. Raises BadInput: a file of another kind, or made by another checkpoint, other
-    weights or another search, or one that another process is writing. Of that one it is until `__exit__`.
+    weights or another search, or one that another process is writing. It is this object's until
+    `__exit__`.
     """
 
     def __init__(self, path: str | Path, format: str, made_by: dict[str, str]):
