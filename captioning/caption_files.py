@@ -249,3 +249,14 @@ def _object_of_different_keys(pairs: list[tuple[str, object]]) -> dict:
         seen: set[str] = set()
         raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))
     return result
+
+
+def check_lines(candidates: Candidates, references: References, path: Path, references_path: Path) -> None:
+    """BadInput where one of them goes by lines and the other by ids, or both by lines and not by as many."""
+    if candidates.by_line != references.by_line:
+        lines, other = (path, references_path) if candidates.by_line else (references_path, path)
+        raise BadInput(f"{lines}: lines have no image ids, and {other} has them; give both as lines, or both with ids")
+    if candidates.by_line and len(candidates.captions) != len(references.raw):
+        raise BadInput(
+            f"{path} has {len(candidates.captions)} lines, {references_path} has {len(references.raw)}; line i belongs to line i"
+        )

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
-from captioning.caption_files import References, read_candidates, read_references
+from captioning.caption_files import References, check_lines, read_candidates, read_references
 from captioning.config import main_beam_of
 from captioning.error_counts import causes, confusions, coverage, rates, richness, worst_images
 from captioning.error_rules import RULES, Error, find_errors
@@ -255,13 +255,7 @@ def _load(path: Path, options: argparse.Namespace) -> Spoken:
         return _load_record(path, options)
     references = read_references(options.references, options.split)
     captions = read_candidates(path)
-    if captions.by_line != references.by_line:
-        lines, other = (path, options.references) if captions.by_line else (options.references, path)
-        raise BadInput(f"{lines}: lines have no image ids, and {other} has them; give both as lines, or both with ids")
-    if captions.by_line and len(captions.captions) != len(references.raw):
-        raise BadInput(
-            f"{path} has {len(captions.captions)} lines, {options.references} has {len(references.raw)}; line i belongs to line i"
-        )
+    check_lines(captions, references, path, options.references)
     return _beside(Spoken(captions.captions, {}, dict.fromkeys(captions.captions, True)), path, references, options)
 
 

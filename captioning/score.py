@@ -17,7 +17,7 @@ from pathlib import Path
 
 from captioning.atomic import atomic_write
 from captioning.bad_input import BadInput, run_command
-from captioning.caption_files import Candidates, References, read_candidates, read_references
+from captioning.caption_files import Candidates, References, check_lines, read_candidates, read_references
 
 PROTOCOLS = ("coco", "free")
 METRICS = ("BLEU", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
@@ -106,13 +106,7 @@ def main(line: list[str] | None = None) -> int:
 
 def _match(candidates: Candidates, references: References, options: argparse.Namespace, path: Path) -> tuple[dict[str, str], References]:
     """Candidates under the references' ids, and the references of the images that are scored, in the references' order."""
-    if candidates.by_line != references.by_line:
-        lines, other = (path, options.references) if candidates.by_line else (options.references, path)
-        raise BadInput(f"{lines}: lines have no image ids, and {other} has them; give both as lines, or both with ids")
-    if candidates.by_line and len(candidates.captions) != len(references.raw):
-        raise BadInput(
-            f"{path} has {len(candidates.captions)} lines, {options.references} has {len(references.raw)}; line i belongs to line i"
-        )
+    check_lines(candidates, references, path, options.references)
     captions: dict[str, str] = {}
     for image, caption in candidates.captions.items():
         known = image if image in references.raw else references.names.get(image, image)
